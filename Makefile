@@ -1,0 +1,30 @@
+# The two commands of the README. Both make .venv and install into it first; the second call finds that done.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	$(BIN)/dfpipe demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+# Style and types. mypy cannot see through an editable install, so it reads a copy.
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/check .
+	MYPYPATH=build/check $(BIN)/mypy
+
+.venv/installed: setup.cfg pyproject.toml pipeline/__init__.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dfpipe needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf build dist .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache

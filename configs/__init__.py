@@ -1,0 +1,1 @@
+"""Recipes: one YAML file each, run as `dfpipe ... --config NAME`."""

@@ -1,0 +1,1 @@
+"""A model file and media to verdicts that a person can check."""

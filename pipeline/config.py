@@ -1,0 +1,252 @@
+"""Settings: one frozen dataclass per room, overlaid by a YAML file, overlaid by `--set key=value`.
+
+The dataclass defaults are the only defaults; configs/default.yaml repeats them for reading and a test keeps it equal.
+An unknown key or a wrong type is an error that names the dotted path.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from dfpipe.errors import ConfigError, did_you_mean
+
+C = TypeVar("C")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class FacesConfig:
+    """How faces are found and cut. Stored in every model file, so that inference cuts its crops exactly like training."""
+
+    frames: int = 32  # wanted per clip, spread evenly: as the DFDC winner used at inference
+    reader: str = "auto"  # auto | decord | pyav
+    detector: str = "mtcnn"
+    detect_side: int = 640  # px of the longer side of the picture that the detector sees first
+    fine_side: int = 1920  # px, second look at frames in which the first found nothing; 0 = none
+    min_face: int = 20  # px in the picture that the detector sees: facenet-pytorch's default
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)  # P-, R-, O-Net: facenet-pytorch's defaults
+    min_confidence: float = 0.9  # boxes below are dropped after the cascade
+    crop_scale: float = 1.3  # side of the square crop / longer side of the face box: as in FaceForensics++
+    crop_size: int = 256  # px
+    max_faces: int = 32  # kept per frame, the largest first
+
+    def __post_init__(self) -> None:
+        _require(self.frames >= 1, "preprocess.faces.frames must be at least 1")
+        _require(self.detect_side >= 64, "preprocess.faces.detect_side must be at least 64 px")
+        _require(self.min_face >= 12, "preprocess.faces.min_face must be at least 12 px, the window of P-Net")
+        _require(0.3 <= self.crop_scale <= 10, "preprocess.faces.crop_scale must lie between 0.3 and 10")
+        _require(16 <= self.crop_size <= 4096, "preprocess.faces.crop_size must lie between 16 and 4096 px")
+        _require(self.max_faces >= 1, "preprocess.faces.max_faces must be at least 1")
+
+
+@dataclass(frozen=True)
+class LimitsConfig:
+    """What one input may cost before it is given up. All are reported when hit."""
+
+    seconds: float = 180.0  # wall time of one input in its worker
+    memory_gb: float = 4.0  # address space on top of what the worker has after loading its networks
+    file_gb: float = 8.0
+    image_megapixels: float = 50.0
+    frame_megapixels: float = 40.0
+    duration_s: float = 7200.0
+    scan_frames: int = 60_000  # decoded at most while looking for the wanted frames
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            _require(getattr(self, f.name) > 0, f"preprocess.limits.{f.name} must be above 0")
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """Settings of `dfpipe extract`."""
+
+    faces: FacesConfig = field(default_factory=FacesConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    stills: str = "auto"  # auto | detect | as-is: are still images pictures with faces in them, or face crops already?
+    jpeg_quality: int = 95
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # train, validation, test where the publisher gives none
+
+    def __post_init__(self) -> None:
+        _require(self.stills in ("auto", "detect", "as-is"), "preprocess.stills must be auto, detect or as-is")
+        _require(1 <= self.jpeg_quality <= 100, "preprocess.jpeg_quality must lie between 1 and 100")
+        _require(
+            all(0 <= s <= 1 for s in self.split) and abs(sum(self.split) - 1) < 1e-6,
+            "preprocess.split must be three shares that add up to 1",
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of `dfpipe train`."""
+
+    model: str = "tf_efficientnet_lite0"  # any name that timm knows
+    pretrained: str = "auto"  # auto (ImageNet weights when their package is installed) | package | none
+    image_size: int = 192  # px of the square that the network sees
+    epochs: int = 6
+    batch_size: int = 32
+    learning_rate: float = 6e-4  # peak of the one-cycle schedule
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+    balance: str = "label"  # label (oversample the rarer class) | none
+    augment: str = "light"  # light | none
+    samples_per_epoch: int = 0  # 0 = all
+    early_stop: int = 3  # epochs without a better validation before stopping; 0 = never
+    monitor: str = "auc"  # auc | loss, on validation: picks the epoch whose weights are kept
+    loader_workers: int = -1  # processes that read crops; -1 = as many as cores, at most 8
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "epochs", "batch_size"):
+            _require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
+        _require(self.learning_rate > 0, "train.learning_rate must be above 0")
+        _require(0 <= self.label_smoothing < 0.5, "train.label_smoothing must lie between 0 and 0.5")
+        _require(self.monitor in ("auc", "loss"), "train.monitor must be auc or loss")
+        _require(self.pretrained in ("auto", "package", "none"), "train.pretrained must be auto, package or none")
+
+
+@dataclass(frozen=True)
+class InferConfig:
+    """Settings of `dfpipe infer`. How crops are cut is not here: it comes from the model file."""
+
+    aggregate: str = "mean_logit"  # frame scores of one person to one score
+    min_frames: int = 4  # a person seen in fewer frames of a clip counts as uncertain
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        _require(self.min_frames >= 1, "infer.min_frames must be at least 1")
+        _require(self.batch_size >= 1, "infer.batch_size must be at least 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one run."""
+
+    seed: int = 0
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    infer: InferConfig = field(default_factory=InferConfig)
+
+
+def load_config(name_or_file: str = "default", overrides: Sequence[str] = ()) -> Config:
+    """Reads a recipe by name or a YAML file, then applies `key=value` overrides with dotted keys.
+
+    Raises:
+        ConfigError: No such recipe or file, not YAML, an unknown key, or a value of the wrong type or range.
+    """
+    tree = _read_yaml(name_or_file)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        _require(bool(equals and key.strip()), f"--set takes key=value, not {override!r}")
+        _set(tree, key.strip().split("."), _parse(value, f"--set {override}"))
+    return from_mapping(Config, tree)
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that ship with dfpipe."""
+    return sorted(f.name[:-5] for f in resources.files("dfpipe.configs").iterdir() if f.name.endswith(".yaml"))
+
+
+def from_mapping(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
+    """Builds a config dataclass from nested plain values, strictly.
+
+    Raises:
+        ConfigError: An unknown key or a wrong type, named by its dotted path.
+    """
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise ConfigError(
+                f"unknown setting {where + str(key)!r}{did_you_mean(str(key), hints)}; known here: {', '.join(hints)}"
+            )
+    return cls(**{key: _coerce(hints[key], value, where + key) for key, value in values.items()})
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The inverse of `from_mapping`: nested plain values, tuples as lists, ready for YAML and JSON."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def to_yaml(config: Any) -> str:
+    """The config as YAML, in the order of its dataclass."""
+    return yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _read_yaml(name_or_file: str) -> dict[str, Any]:
+    if name_or_file.endswith((".yaml", ".yml")) or "/" in name_or_file:
+        try:
+            text = Path(name_or_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read config file {name_or_file}: {error}") from error
+    elif name_or_file in recipes():
+        text = (resources.files("dfpipe.configs") / f"{name_or_file}.yaml").read_text(encoding="utf-8")
+    else:
+        raise ConfigError(
+            f"unknown recipe {name_or_file!r}{did_you_mean(name_or_file, recipes())}; "
+            f"there are: {', '.join(recipes())} (a file of your own ends in .yaml)"
+        )
+    tree = _parse(text, name_or_file)
+    if tree is None:
+        return {}
+    _require(isinstance(tree, dict), f"{name_or_file} must hold 'key: value' lines, not a {type(tree).__name__}")
+    return typing.cast(dict[str, Any], tree)
+
+
+def _parse(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{what} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        _require(isinstance(tree, dict), f"--set {'.'.join(keys)}: {key!r} holds a value, not settings")
+    tree[keys[-1]] = value
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    """Checks one value against its annotation; whole numbers pass as floats, lists as tuples."""
+    if dataclasses.is_dataclass(hint):
+        _require(isinstance(value, Mapping), f"{where} holds settings, not the value {value!r}")
+        return from_mapping(typing.cast(type, hint), value, where + ".")
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)
+        ok = isinstance(value, list | tuple) and len(value) == len(inner)
+        _require(ok, f"{where} must be a list of {len(inner)} values, not {value!r}")
+        return tuple(_coerce(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True)))
+    if hint is float and isinstance(value, str):
+        value = _as_float(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    _require(type(value) is hint, f"{where} must be {_name(hint)}, not {value!r}")
+    return value
+
+
+def _as_float(text: str) -> Any:
+    """YAML 1.1 reads 6e-4 as text because it has no dot; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _name(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "null"}
+    return names.get(hint, str(hint))

@@ -1,0 +1,172 @@
+"""Is this install sound? Every check does the real thing in small."""
+
+import ctypes
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+MIN_PYTHON = (3, 11)
+# The portrait's face as facenet-pytorch 2.5.3's own MTCNN finds it: x1 y1 x2 y2 in px.
+KNOWN_FACE = (181.1, 62.2, 267.7, 172.1)
+CLASHES = (
+    ("decord", "decord2"),
+    ("opencv-python", "opencv-python-headless"),
+)  # pairs that overwrite each other's files
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def examine(say: Say) -> Iterator[Check]:
+    """Runs all checks, says and yields each. Those that only inform always pass."""
+    for name, check in CHECKS.items():
+        try:
+            result = Check(name, True, check())
+        except Exception as error:  # whatever is broken here must be told, not raised
+            result = Check(name, False, f"{type(error).__name__}: {error}")
+        say(f"{'ok  ' if result.passed else 'FAIL'} {name:<18} {result.detail}")
+        yield result
+
+
+def _python() -> str:
+    if sys.version_info < MIN_PYTHON:
+        raise RuntimeError(f"Python {platform.python_version()}, needs {'.'.join(map(str, MIN_PYTHON))} or newer")
+    return f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+
+
+def _torch() -> str:
+    import torch
+    import torchvision
+
+    torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)  # fails where the two do not belong together
+    return f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+
+
+def _gpu() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return "none found: everything runs on the CPU"
+
+
+def _decoders() -> str:
+    import av
+    import decord
+
+    return (
+        f"av {av.__version__} (FFmpeg {ffmpeg_version('av')}), "
+        f"decord {decord.__version__} (FFmpeg {ffmpeg_version('decord2')})"
+    )
+
+
+def _packages() -> str:
+    for pair in CLASHES:
+        if all(_installed(name) for name in pair):
+            raise RuntimeError(f"{' and '.join(pair)} are both installed: pip uninstall both, then install {pair[1]}")
+    return "no two packages overwrite each other"
+
+
+def _folder() -> str:
+    with tempfile.NamedTemporaryFile(dir=os.curdir, prefix=".tmp-doctor-"):
+        return f"{Path.cwd()} can be written"
+
+
+def _detector() -> str:
+    from skimage.data import astronaut
+
+    from dfpipe.config import FacesConfig
+    from dfpipe.preprocess.boxes import iou
+    from dfpipe.preprocess.faces import find_faces, load_detector
+    from dfpipe.types import FaceBox
+
+    config = FacesConfig()
+    faces = find_faces(load_detector(config), [astronaut()], config)[0]
+    overlap = iou(faces[0], FaceBox(*KNOWN_FACE, 1.0)) if faces else 0.0
+    if overlap < 0.8:
+        raise RuntimeError(f"the known face in scikit-image's portrait was not found where it is ({len(faces)} faces)")
+    return f"finds the known face (overlap {overlap:.2f})"
+
+
+def _worker() -> str:
+    """A clip is made, read by every reader, and its face found in a child process: the first half of the main job."""
+    import numpy as np
+
+    from dfpipe.config import FacesConfig, LimitsConfig
+    from dfpipe.demo import clip_frames, write_clip
+    from dfpipe.preprocess.readers import open_video
+    from dfpipe.types import Label
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made up.mp4"
+        write_clip(path, clip_frames(0, Label.REAL))
+        frames = {}
+        for reader in ("decord", "pyav"):
+            with open_video(path, reader) as video:
+                frames[reader] = next(iter(video.frames([20]))).image.astype(int)
+        if np.abs(frames["decord"] - frames["pyav"]).mean() > 2:
+            raise RuntimeError("decord and PyAV decode the same clip differently")
+        return _find_in_worker(path, FacesConfig(frames=8), LimitsConfig())
+
+
+def _find_in_worker(path: Path, faces: object, limits: object) -> str:
+    from dfpipe.infer.detector import look_task
+    from dfpipe.preprocess.facefinder import setup_of
+    from dfpipe.workers import run_all
+
+    ((_, result),) = run_all(look_task, [path], setup=setup_of(faces, limits), workers=1)  # type: ignore[arg-type]
+    if isinstance(result, Exception):
+        raise result
+    return f"a child process found a face in {result.found.frames_with_face} of 8 frames of a made clip"
+
+
+def _training() -> str:
+    from dfpipe.config import TrainConfig
+    from dfpipe.train.models import create_model
+
+    _, origin = create_model(TrainConfig().model)
+    return f"{TrainConfig().model} starts from {origin}"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "python": _python,
+    "torch": _torch,
+    "gpu": _gpu,
+    "decoders": _decoders,
+    "packages": _packages,
+    "current folder": _folder,
+    "face detector": _detector,
+    "training": _training,
+    "clip in a worker": _worker,
+}
+
+
+def ffmpeg_version(package: str) -> str:
+    """The FFmpeg inside a decoder's wheel, asked of the library itself."""
+    for file in metadata.files(package) or []:
+        if file.name.startswith("libavutil"):
+            library = ctypes.CDLL(str(file.locate()))
+            library.av_version_info.restype = ctypes.c_char_p
+            return str(library.av_version_info().decode())
+    return "of unknown version"
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

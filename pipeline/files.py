@@ -1,0 +1,91 @@
+"""Files that appear whole or not at all, folders that one run at a time may write, and content hashes."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from dfpipe.errors import ResourceError, UnreadableMedia, UsageError
+
+TEMPORARY = ".tmp-"  # prefix of everything unfinished; swept at the next start
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write to; on success it takes the place of `path` in one step.
+
+    Raises:
+        ResourceError: The disk is full; what stood at `path` before is intact.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def disk_errors(where: Path) -> Iterator[None]:
+    """Turns the file system's refusals to write under `where` into errors that say what to do.
+
+    Raises:
+        ResourceError: The disk or the quota is full.
+        UsageError: The folder may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(f"no space left in {where}: free some and run the same command again") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise UsageError(f"cannot write to {where} ({error.strerror}): choose another --out") from error
+        raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds `folder` for this run. The lock dies with the process, so nothing stale can stay.
+
+    Raises:
+        UsageError: Another run holds it, or it may not be written.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another run is writing to {folder}: wait for it, or choose another --out") from error
+        yield
+
+
+def sweep(folder: Path) -> None:
+    """Removes what an interrupted run left half-written directly in `folder`."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
+def sha256_file(path: Path) -> str:
+    """Content hash of a file, in hexadecimal.
+
+    Raises:
+        UnreadableMedia: The file system does not give us the bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UnreadableMedia(f"cannot be read: {error.strerror}") from error

@@ -1,0 +1,58 @@
+"""The ledger: one row per input with ONE terminal state and a reason. A run resumes from it."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dfpipe.errors import ResourceError, UsageError
+from dfpipe.files import disk_errors
+
+_SCHEMA_VERSION = 1
+
+
+class Ledger:
+    """Finished inputs of one output folder, in SQLite. A row is there only when everything it names is in place."""
+
+    def __init__(self, path: Path) -> None:
+        with disk_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, _SCHEMA_VERSION):
+                raise UsageError(f"{path} was written by another version of dfpipe: choose another --out")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS inputs (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, row TEXT NOT NULL)"
+            )
+            self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+        except sqlite3.DatabaseError as error:
+            raise UsageError(f"{path} is damaged ({error}): delete it to start this folder anew") from error
+
+    def fingerprints(self) -> dict[str, str]:
+        """What each finished input looked like: key to fingerprint."""
+        return dict(self._db.execute("SELECT key, fingerprint FROM inputs"))
+
+    def record(self, key: str, fingerprint: str, row: dict[str, Any]) -> None:
+        """Notes that an input is finished, replacing what was known of it.
+
+        Raises:
+            ResourceError: The disk is full.
+        """
+        try:
+            self._db.execute(
+                "INSERT OR REPLACE INTO inputs VALUES (?, ?, ?)", (key, fingerprint, json.dumps(row, allow_nan=False))
+            )
+        except sqlite3.OperationalError as error:
+            raise ResourceError(f"the ledger cannot be written ({error}): free disk space and run again") from error
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All finished inputs in the order of their keys."""
+        for key, row in self._db.execute("SELECT key, row FROM inputs ORDER BY key"):
+            yield key, json.loads(row)
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        self._db.close()

@@ -1,0 +1,1 @@
+"""Media to face crops: sources, readers, detection, tracking, cutting, the manifest, and the extract verb."""

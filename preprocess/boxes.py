@@ -1,0 +1,47 @@
+"""Arithmetic on face boxes. Pure."""
+
+from dfpipe.types import FaceBox
+
+
+def iou(a: FaceBox, b: FaceBox) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    width = min(a.x2, b.x2) - max(a.x1, b.x1)
+    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (area(a) + area(b) - shared)
+
+
+def area(box: FaceBox) -> float:
+    """Area in square px."""
+    return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
+
+
+def centre(box: FaceBox) -> tuple[float, float]:
+    """Centre (x, y) in px."""
+    return (box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2
+
+
+def scaled(box: FaceBox, factor: float) -> FaceBox:
+    """The same box in a picture that is `factor` times as large."""
+    return FaceBox(
+        box.x1 * factor,
+        box.y1 * factor,
+        box.x2 * factor,
+        box.y2 * factor,
+        box.confidence,
+        tuple((x * factor, y * factor) for x, y in box.landmarks),
+    )
+
+
+def shifted(box: FaceBox, dx: float, dy: float) -> FaceBox:
+    """The same box moved by (dx, dy) px."""
+    return FaceBox(
+        box.x1 + dx,
+        box.y1 + dy,
+        box.x2 + dx,
+        box.y2 + dy,
+        box.confidence,
+        tuple((x + dx, y + dy) for x, y in box.landmarks),
+    )

@@ -1,0 +1,153 @@
+"""The manifest: the contract on disk between extraction and everything that reads faces.
+
+A folder of extracted faces holds `manifest.parquet` (a row per crop), `inputs.parquet` (a row per input, with its state
+and reason), `config.yaml` (as resolved) and `crops/`. The schema's version is in the parquet metadata.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dfpipe.errors import DataError, SourceError
+from dfpipe.files import atomic_file
+from dfpipe.preprocess.splits import check_leaks
+from dfpipe.types import Label
+
+VERSION = 1
+MANIFEST, INPUTS, CONFIG = "manifest.parquet", "inputs.parquet", "config.yaml"
+_VERSION_KEY = b"dfpipe_schema"
+
+_SOURCE = [  # what both tables say of an input
+    ("media_id", pa.string()),
+    ("dataset", pa.string()),
+    ("name", pa.string()),  # path inside the dataset
+    ("label", pa.int8()),  # 0 real, 1 fake
+    ("method", pa.string()),
+    ("group", pa.string()),
+    ("split", pa.string()),  # train, validation or test
+    ("kind", pa.string()),  # video or image
+]
+CROPS_SCHEMA = pa.schema(
+    [
+        *_SOURCE,
+        ("crop", pa.string()),  # path of the picture inside the folder
+        ("frame_index", pa.int32()),
+        ("time_s", pa.float64()),
+        ("track", pa.int16()),  # person number within the clip
+        ("x1", pa.float32()),  # face box, px of the full upright frame
+        ("y1", pa.float32()),
+        ("x2", pa.float32()),
+        ("y2", pa.float32()),
+        ("confidence", pa.float32()),
+        ("landmarks", pa.list_(pa.float32())),  # x, y of eyes, nose, mouth corners; empty where unknown
+        ("crop_scale", pa.float32()),  # side of the crop / longer side of the face box
+    ]
+)
+INPUTS_SCHEMA = pa.schema(
+    [
+        *_SOURCE,
+        ("path", pa.string()),  # where it lay when it was read
+        ("sha256", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("frames_wanted", pa.int32()),
+        ("frames_decoded", pa.int32()),
+        ("frames_with_face", pa.int32()),
+        ("crops", pa.int32()),
+        ("tracks_dropped", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("duration_s", pa.float64()),
+        ("codec", pa.string()),
+        ("reader", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The crops of one folder, as columns of equal length."""
+
+    folder: Path
+    columns: Mapping[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(self.columns["crop"])
+
+    def rows_of(self, split: str) -> list[int]:
+        """Row numbers of one split."""
+        return [i for i, s in enumerate(self.columns["split"]) if s == split]
+
+    def path(self, row: int) -> Path:
+        """Where the crop of a row lies."""
+        return self.folder / self.columns["crop"][row]
+
+
+def write_table(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows as parquet, whole or not at all."""
+    versioned = schema.with_metadata({_VERSION_KEY: str(VERSION).encode()})
+    with atomic_file(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=versioned), temporary, compression="zstd")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads and checks the manifest of a folder of extracted faces.
+
+    Raises:
+        SourceError: There is none.
+        DataError: It is damaged, of another version, or its labels or splits are impossible.
+        LeakError: A group sits in two splits.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise SourceError(
+            f"no {MANIFEST} in {folder}: run 'dfpipe extract --out {folder}' first, or name another --data"
+        )
+    table = _read_table(path, CROPS_SCHEMA)
+    columns = {name: table.column(name).to_pylist() for name in CROPS_SCHEMA.names}
+    _check(path, columns)
+    return Manifest(folder, columns)
+
+
+def read_inputs(folder: Path) -> list[dict[str, Any]]:
+    """Reads the row per input of a folder of extracted faces.
+
+    Raises:
+        SourceError: There is none.
+        DataError: It is damaged or of another version.
+    """
+    path = folder / INPUTS
+    if not path.is_file():
+        raise SourceError(f"no {INPUTS} in {folder}: run 'dfpipe extract --out {folder}' first")
+    rows: list[dict[str, Any]] = _read_table(path, INPUTS_SCHEMA).to_pylist()
+    return rows
+
+
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged: run the same 'dfpipe extract' again to write it anew ({error})") from error
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+    if version != str(VERSION):
+        raise DataError(f"{path} has schema version {version}, this dfpipe reads {VERSION}: extract again")
+    if missing := [name for name in schema.names if name not in table.column_names]:
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}: extract again")
+    return table
+
+
+def _check(path: Path, columns: Mapping[str, list[Any]]) -> None:
+    known = {int(label) for label in Label} | {None}
+    for row, (label, crop) in enumerate(zip(columns["label"], columns["crop"], strict=True)):
+        if label not in known:
+            raise DataError(f"{path}, row {row}: label {label!r} is neither 0 (real) nor 1 (fake)")
+        if not crop or Path(crop).is_absolute() or ".." in Path(crop).parts:
+            raise DataError(f"{path}, row {row}: crop {crop!r} points outside the folder")
+    groups = [f"{d}: {g}" for d, g in zip(columns["dataset"], columns["group"], strict=True)]
+    check_leaks(groups, columns["split"])

@@ -1,0 +1,186 @@
+"""The MTCNN cascade, batched over frames: P-Net proposes, R-Net refines, O-Net decides and finds five landmarks.
+
+Method and weights: Zhang, Zhang, Li and Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
+Networks", IEEE SPL 2016, as converted by facenet-pytorch, whose own `MTCNN` is the reference in our tests. Two
+differences: all candidate windows of all frames are cut by one `roi_align` call instead of one resize each, and a picture
+without any candidate gives an empty list instead of an error.
+
+Tensors here: pictures (N, 3, H, W) float32 in -1..1; boxes (M, 4) as x1 y1 x2 y2 in px; `owner` (M,) says which of the N
+pictures a box belongs to.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+from torch import Tensor, nn
+from torchvision.ops import batched_nms, roi_align
+
+from dfpipe.types import FaceBox, Image
+
+PYRAMID_FACTOR = 0.709  # about sqrt(1/2): each level has half the area of the one before (Zhang et al.)
+WINDOW = 12  # px that P-Net looks at
+STRIDE = 2  # px between neighbouring windows of P-Net
+NMS_WITHIN_LEVEL, NMS_BETWEEN = 0.5, 0.7  # overlap thresholds of facenet-pytorch
+NETWORK_BATCH = 512  # windows per pass of R- and O-Net: bounds memory on a crowd
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    boxes: Tensor  # (M, 4)
+    scores: Tensor  # (M,)
+    shifts: Tensor  # (M, 4): box regression as a share of the box
+    owner: Tensor  # (M,) int64
+
+    def __getitem__(self, pick: Tensor) -> "_Candidates":
+        return _Candidates(self.boxes[pick], self.scores[pick], self.shifts[pick], self.owner[pick])
+
+
+class MTCNN:
+    """The three networks with their weights from the facenet-pytorch package.
+
+    Args:
+        min_face: Side in px of the smallest face looked for.
+        thresholds: Least probability of a face after P-, R- and O-Net, 0..1.
+        device: Where the networks run.
+    """
+
+    def __init__(
+        self, min_face: int = 20, thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7), device: str = "cpu"
+    ) -> None:
+        self._min_face = min_face
+        self._thresholds = thresholds
+        self._device = torch.device(device)
+        self._pnet, self._rnet, self._onet = (net().eval().to(self._device) for net in (PNet, RNet, ONet))
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[Image]) -> list[list[FaceBox]]:
+        """Finds the faces in pictures of one size.
+
+        Args:
+            images: RGB uint8 (H, W, 3), all of one size.
+
+        Returns:
+            For each picture its faces, most confident first, in px of the picture.
+        """
+        if not images:
+            return []
+        batch = torch.stack([torch.from_numpy(i).to(self._device) for i in images])
+        pictures = (batch.permute(0, 3, 1, 2).float() - 127.5) / 128
+        found = self._propose(pictures)
+        found = self._refine(pictures, found)
+        return self._decide(pictures, found, len(images))
+
+    def _propose(self, pictures: Tensor) -> _Candidates:
+        """P-Net over the scale pyramid."""
+        height, width = pictures.shape[2:]
+        levels = [self._level(pictures, s) for s in pyramid_scales(height, width, self._min_face)]
+        if not levels:
+            empty = pictures.new_zeros
+            return _Candidates(empty(0, 4), empty(0), empty(0, 4), empty(0, dtype=torch.int64))
+        found = _Candidates(
+            *(torch.cat([getattr(level, part) for level in levels]) for part in ("boxes", "scores", "shifts", "owner"))
+        )
+        found = found[batched_nms(found.boxes, found.scores, found.owner, NMS_BETWEEN)]
+        return _Candidates(_square(_moved(found.boxes, found.shifts, 0)), found.scores, found.shifts, found.owner)
+
+    def _level(self, pictures: Tensor, scale: float) -> _Candidates:
+        """P-Net at one scale, thinned out within the scale."""
+        height, width = pictures.shape[2:]
+        small = F.interpolate(pictures, (int(height * scale + 1), int(width * scale + 1)), mode="area")
+        shifts, probabilities = self._pnet(small)
+        scores = probabilities[:, 1]
+        owner, row, column = (scores >= self._thresholds[0]).nonzero(as_tuple=True)
+        corner = torch.stack([column, row], 1).float() * STRIDE
+        boxes = torch.cat([(corner + 1) / scale, (corner + WINDOW) / scale], 1).floor()
+        found = _Candidates(boxes, scores[owner, row, column], shifts[owner, :, row, column], owner)
+        return found[batched_nms(found.boxes, found.scores, found.owner, NMS_WITHIN_LEVEL)]
+
+    def _refine(self, pictures: Tensor, found: _Candidates) -> _Candidates:
+        """R-Net on 24 px windows."""
+        shifts, probabilities = self._look(self._rnet, pictures, found, 24)
+        found = _Candidates(found.boxes, probabilities[:, 1], shifts, found.owner)
+        found = found[found.scores > self._thresholds[1]]
+        found = found[batched_nms(found.boxes, found.scores, found.owner, NMS_BETWEEN)]
+        return _Candidates(_square(_moved(found.boxes, found.shifts, 1)), found.scores, found.shifts, found.owner)
+
+    def _decide(self, pictures: Tensor, found: _Candidates, count: int) -> list[list[FaceBox]]:
+        """O-Net on 48 px windows, with landmarks."""
+        shifts, landmarks, probabilities = self._look(self._onet, pictures, found, 48)
+        keep = probabilities[:, 1] > self._thresholds[2]
+        boxes, scores, owner = found.boxes[keep], probabilities[keep, 1], found.owner[keep]
+        points = _landmark_points(boxes, landmarks[keep])
+        boxes = _moved(boxes, shifts[keep], 1)
+        faces: list[list[FaceBox]] = [[] for _ in range(count)]
+        for i in torch.argsort(scores, descending=True, stable=True).tolist():
+            box = FaceBox(*boxes[i].tolist(), scores[i].item(), tuple((x, y) for x, y in points[i].tolist()))
+            mine = faces[int(owner[i])]
+            if all(_share_of_smaller(box, other) <= NMS_BETWEEN for other in mine):
+                mine.append(box)
+        return faces
+
+    def _look(self, net: nn.Module, pictures: Tensor, found: _Candidates, size: int) -> tuple[Tensor, ...]:
+        """Cuts all windows, resized to (size, size), and passes them through `net`."""
+        if len(found.boxes) == 0:  # the networks refuse an empty batch
+            outputs = net(pictures.new_zeros(1, 3, size, size))
+            return tuple(o[:0] for o in outputs)
+        height, width = pictures.shape[2:]
+        windows = _inside(found.boxes, height, width)
+        rois = torch.cat([found.owner[:, None].float(), windows], 1)
+        parts = [
+            net(roi_align(pictures, part, (size, size), sampling_ratio=-1, aligned=True))
+            for part in rois.split(NETWORK_BATCH)
+        ]
+        return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
+
+
+def pyramid_scales(height: int, width: int, min_face: int) -> list[float]:
+    """Scales at which P-Net's window covers faces from `min_face` px up to the whole picture."""
+    scales = []
+    scale = WINDOW / min_face
+    while min(height, width) * scale >= WINDOW:
+        scales.append(scale)
+        scale *= PYRAMID_FACTOR
+    return scales
+
+
+def _moved(boxes: Tensor, shifts: Tensor, extra: int) -> Tensor:
+    """Applies a box regression; `extra` = 1 where the network was trained on sizes counted inclusively."""
+    size = (boxes[:, 2:] - boxes[:, :2] + extra).repeat(1, 2)
+    return boxes + shifts * size
+
+
+def _square(boxes: Tensor) -> Tensor:
+    """Grows the shorter side about the centre."""
+    size = boxes[:, 2:] - boxes[:, :2]
+    side = size.amax(1, keepdim=True)
+    corner = boxes[:, :2] + size / 2 - side / 2
+    return torch.cat([corner, corner + side], 1)
+
+
+def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Whole pixels within the picture, at least one wide: what the networks saw in training (facenet-pytorch's `pad`)."""
+    x1 = boxes[:, 0].trunc().clamp(1, width) - 1
+    y1 = boxes[:, 1].trunc().clamp(1, height) - 1
+    x2 = torch.maximum(boxes[:, 2].trunc().clamp(max=width), x1 + 1)
+    y2 = torch.maximum(boxes[:, 3].trunc().clamp(max=height), y1 + 1)
+    return torch.stack([x1, y1, x2, y2], 1)
+
+
+def _landmark_points(boxes: Tensor, landmarks: Tensor) -> Tensor:
+    """(M, 10) shares of the box, five x then five y, to (M, 5, 2) px."""
+    size = boxes[:, 2:] - boxes[:, :2] + 1
+    shares = landmarks.reshape(-1, 2, 5).transpose(1, 2)
+    return shares * size[:, None] + boxes[:, None, :2] - 1
+
+
+def _share_of_smaller(a: FaceBox, b: FaceBox) -> float:
+    """Overlap as a share of the smaller box: the "Min" rule by which O-Net's doubles are dropped."""
+    width = min(a.x2, b.x2) - max(a.x1, b.x1) + 1
+    height = min(a.y2, b.y2) - max(a.y1, b.y1) + 1
+    if width <= 0 or height <= 0:
+        return 0.0
+    smaller = min((a.x2 - a.x1 + 1) * (a.y2 - a.y1 + 1), (b.x2 - b.x1 + 1) * (b.y2 - b.y1 + 1))
+    return width * height / smaller

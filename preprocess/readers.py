@@ -1,0 +1,360 @@
+"""Open a clip or a still: a table of video readers, all upright, RGB, with presentation times.
+
+`auto` asks decord first and PyAV for what decord refuses; PyAV saves what it can of damaged files. Who answered is in
+`VideoInfo.reader`. Limits are checked on what PyAV reads from the headers, before any frame is decoded.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import av.error
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from dfpipe.config import LimitsConfig
+from dfpipe.errors import CorruptMedia, TooLargeMedia, UnsupportedMedia, choose
+from dfpipe.types import Frame, Image, VideoInfo
+
+BATCH = 8  # frames decoded at a time by decord: 50 MB at 1080p, 200 MB at 4K
+
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,gif,asf,ogg"
+# The demuxer may open nothing but the file that we name: a playlist or concat script must not reach other files.
+_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+# Codecs in common use. What is not here is refused before its decoder runs (MagicYUV: CVE-2026-8461).
+_CODECS = frozenset(
+    [
+        "av1",
+        "dnxhd",
+        "dvvideo",
+        "ffv1",
+        "flv",
+        "flv1",
+        "gif",
+        "h261",
+        "h263",
+        "h264",
+        "hevc",
+        "huffyuv",
+        "libaom-av1",
+        "libdav1d",
+        "libvpx",
+        "libvpx-vp9",
+        "mjpeg",
+        "mpeg1video",
+        "mpeg2video",
+        "mpeg4",
+        "msmpeg4v1",
+        "msmpeg4v2",
+        "msmpeg4v3",
+        "prores",
+        "rawvideo",
+        "theora",
+        "vc1",
+        "vp6f",
+        "vp8",
+        "vp9",
+        "wmv1",
+        "wmv2",
+        "wmv3",
+    ]
+)
+_IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+
+
+class VideoReader(Protocol):
+    """A clip that is open for reading."""
+
+    info: VideoInfo
+    frame_count: int  # frames that can be asked for
+    damage: str  # what is known to be lost, "" if nothing; complete only after `frames` is used up
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Yields the frames at ascending `indices`, upright and RGB; those that cannot be decoded are left out.
+
+        Raises:
+            CorruptMedia: The decoder gives up on the file.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def open_video(path: Path, reader: str = "auto", limits: LimitsConfig | None = None) -> Iterator[VideoReader]:
+    """Opens a clip.
+
+    Args:
+        path: A file whose first bytes are those of a clip.
+        reader: A key of `READERS`.
+        limits: What is refused before decoding.
+
+    Raises:
+        ConfigError: Unknown reader.
+        UnsupportedMedia: No picture stream in it, or a codec that we do not decode.
+        CorruptMedia: Nothing can be read from it.
+        TooLargeMedia: Over a limit.
+    """
+    limits = limits or LimitsConfig()
+    opener = choose(READERS, reader, "reader")
+    with contextlib.closing(opener(path, _probe(path, limits), limits)) as opened:
+        yield opened
+
+
+def open_image(path: Path, limits: LimitsConfig | None = None) -> Image:
+    """Reads a still, upright by its EXIF orientation, as RGB.
+
+    Raises:
+        UnsupportedMedia: Not one of the formats that we read.
+        CorruptMedia: It cannot be decoded to the end.
+        TooLargeMedia: More pixels than the limit.
+    """
+    megapixels = (limits or LimitsConfig()).image_megapixels
+    PillowImage.MAX_IMAGE_PIXELS = None  # Pillow only warns up to twice its limit; ours is checked below
+    try:
+        with PillowImage.open(path, formats=_IMAGE_FORMATS) as picture:
+            if picture.width * picture.height > megapixels * 1e6:
+                raise TooLargeMedia(f"{picture.width} x {picture.height} px is over {megapixels:g} megapixels")
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(picture)))
+    except UnidentifiedImageError as error:
+        raise UnsupportedMedia("not a picture of a known format") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise CorruptMedia(f"the picture cannot be decoded: {error}") from error
+
+
+def _to_rgb(picture: PillowImage.Image) -> PillowImage.Image:
+    if picture.mode.startswith("I;16"):  # Pillow would clip 16-bit grey instead of scaling it
+        grey = np.asarray(picture).astype(np.uint32) >> 8
+        return PillowImage.fromarray(grey.astype(np.uint8)).convert("RGB")
+    return picture.convert("RGB")
+
+
+# ---- what a clip says of itself -----------------------------------------------------------------------------------
+
+
+def _open_container(path: Path) -> Any:
+    """Opens the demuxer with its border guards up, and maps its errors to ours."""
+    try:
+        return av.open(str(path), options=dict(_OPEN_OPTIONS), metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        raise CorruptMedia(f"no clip can be read from it: {_short(error)}") from error
+
+
+def _probe(path: Path, limits: LimitsConfig) -> VideoInfo:
+    """Reads the headers and refuses what is unsupported or over a limit, before anything is decoded."""
+    size_gb = path.stat().st_size / 1e9
+    if size_gb > limits.file_gb:
+        raise TooLargeMedia(f"{size_gb:.1f} GB is over the limit of {limits.file_gb:g} GB")
+    with _open_container(path) as container:
+        if not container.streams.video:
+            raise UnsupportedMedia("it has no picture stream")
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        if context is None or context.name not in _CODECS:
+            raise UnsupportedMedia(f"codec {context.name if context else 'unknown'} is not one that we decode")
+        if context.width * context.height > limits.frame_megapixels * 1e6:
+            raise TooLargeMedia(f"frames of {context.width} x {context.height} px, over the limit")
+        duration = container.duration / av.time_base if container.duration else None
+        if duration and duration > limits.duration_s:
+            raise TooLargeMedia(f"{duration:.0f} s long, over the limit of {limits.duration_s:g} s")
+        return VideoInfo(
+            width=context.width,
+            height=context.height,
+            fps=float(stream.average_rate) if stream.average_rate else None,
+            frame_count=stream.frames or None,
+            duration_s=duration,
+            codec=stream.codec.canonical_name if hasattr(stream.codec, "canonical_name") else context.name,
+        )
+
+
+def _short(error: BaseException) -> str:
+    """The reason without the path, which the report names already."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+# ---- the readers ---------------------------------------------------------------------------------------------------
+
+
+class DecordReader:
+    """decord: rotates by itself, seeks to group starts by itself, refuses damaged files."""
+
+    name = "decord"
+
+    def __init__(self, path: Path, info: VideoInfo, limits: LimitsConfig) -> None:
+        import decord
+
+        decord.logging.set_level(decord.logging.QUIET)
+        try:
+            self._video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+            self.frame_count = len(self._video)
+            self._start = float(self._video.get_frame_timestamp(0)[0]) if self.frame_count else 0.0
+            height, width = self._video[0].shape[:2] if self.frame_count else (info.height, info.width)
+        except (decord.DECORDError, RuntimeError, IndexError, ValueError, OSError) as error:
+            raise CorruptMedia("decord cannot open it") from error
+        if self.frame_count == 0:
+            raise CorruptMedia("decord finds no frame in it")
+        self._longest_s = limits.duration_s
+        self._errors = (decord.DECORDError, RuntimeError, IndexError, ValueError)
+        self.info = replace(info, reader=self.name, width=width, height=height)
+        self.damage = _missing(self.frame_count, info)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """See `VideoReader.frames`."""
+        for start in range(0, len(indices), BATCH):
+            batch = list(indices[start : start + BATCH])
+            try:
+                images = self._video.get_batch(batch).asnumpy()
+                times = [round(float(self._video.get_frame_timestamp(i)[0]) - self._start, 6) for i in batch]
+            except self._errors as error:
+                raise CorruptMedia("decord cannot decode it") from error
+            if not 0 <= times[0] <= times[-1] <= self._longest_s:  # seen with MPEG program streams: 1e14 s
+                raise CorruptMedia("decord gives it impossible times")
+            for index, time_s, image in zip(batch, times, images, strict=True):
+                yield Frame(index, time_s, image)
+
+    def close(self) -> None:
+        """Frees the decoder."""
+        del self._video
+
+
+class PyAVReader:
+    """PyAV: one pass from the start, packet by packet, so that a damaged one costs only itself."""
+
+    name = "pyav"
+
+    def __init__(self, path: Path, info: VideoInfo, limits: LimitsConfig) -> None:
+        self._path = path
+        self._limits = limits
+        self.frame_count = self._count_packets()
+        if self.frame_count == 0:
+            raise CorruptMedia("no picture data can be read from it")
+        self.info = replace(info, reader=self.name)
+        self.damage = _missing(self.frame_count, info)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """See `VideoReader.frames`."""
+        wanted = set(indices)
+        last = min(max(wanted, default=-1), self._limits.scan_frames - 1)
+        start: float | None = None
+        errors = 0
+        for index, frame in enumerate(self._decode()):
+            if frame is None:
+                errors += 1
+                continue
+            time_s = self._time(frame, index)
+            start = time_s if start is None else start
+            if index in wanted:
+                yield Frame(index, round(time_s - start, 6), self._upright(frame))
+            if index >= last:
+                break
+        if errors:
+            self.damage = self.damage or f"{errors} damaged packets"
+
+    def close(self) -> None:
+        """Nothing stays open between calls."""
+
+    def _count_packets(self) -> int:
+        """Frames in the file by its packets: headers over-report, and transport streams report nothing."""
+        count = 0
+        with _open_container(self._path) as container, contextlib.suppress(av.error.FFmpegError):
+            for packet in container.demux(video=0):
+                count += bool(packet.size) and not packet.is_discard
+        return count
+
+    def _decode(self) -> Iterator[Any]:
+        """Decoded frames in presentation order, None for each packet that fails."""
+        with _open_container(self._path) as container:
+            stream = container.streams.video[0]
+            stream.thread_count = 1
+            stream.codec_context.options = {"max_pixels": str(int(self._limits.frame_megapixels * 1e6))}
+            packets = container.demux(stream)
+            while True:
+                try:
+                    packet = next(packets)
+                    yield from packet.decode()
+                except StopIteration:
+                    return
+                except av.error.EOFError:
+                    return
+                except av.error.FFmpegError:
+                    yield None
+
+    def _time(self, frame: Any, index: int) -> float:
+        """Presentation time in s; elementary streams carry none, then the frame rate is all there is."""
+        if frame.time is not None:
+            return float(frame.time)
+        return index / self.info.fps if self.info.fps else 0.0
+
+    def _upright(self, frame: Any) -> Image:
+        image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+        if image.shape[:2] != (self.info.height, self.info.width) or frame.rotation != self.info.rotation:
+            height, width = image.shape[:2]
+            self.info = replace(self.info, width=width, height=height, rotation=int(frame.rotation))
+        return np.ascontiguousarray(image)
+
+
+class AutoReader:
+    """decord, and PyAV from the frame on at which decord gives up."""
+
+    def __init__(self, path: Path, info: VideoInfo, limits: LimitsConfig) -> None:
+        self._again: Callable[[], VideoReader] = lambda: PyAVReader(path, info, limits)
+        self._reader: VideoReader
+        try:
+            self._reader = DecordReader(path, info, limits)
+        except CorruptMedia:
+            self._reader = self._again()
+
+    @property
+    def info(self) -> VideoInfo:
+        """What the reader that answered says."""
+        return self._reader.info
+
+    @property
+    def frame_count(self) -> int:
+        """Frames that can be asked for."""
+        return self._reader.frame_count
+
+    @property
+    def damage(self) -> str:
+        """What is known to be lost."""
+        return self._reader.damage
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """See `VideoReader.frames`."""
+        done = -1
+        try:
+            for frame in self._reader.frames(indices):
+                yield frame
+                done = frame.index
+        except CorruptMedia:
+            if isinstance(self._reader, PyAVReader):
+                raise
+            self._reader = self._again()
+            yield from self._reader.frames([i for i in indices if i > done])
+
+    def close(self) -> None:
+        """Frees the decoder."""
+        self._reader.close()  # type: ignore[attr-defined]
+
+
+READERS: dict[str, Callable[[Path, VideoInfo, LimitsConfig], Any]] = {
+    "auto": AutoReader,
+    "decord": DecordReader,
+    "pyav": PyAVReader,
+}
+
+
+def _missing(frame_count: int, info: VideoInfo) -> str:
+    """Says what the file claims and does not hold, "" if nothing.
+
+    Files without a frame count (fragmented MP4, Matroska) still claim a duration: a fifth short of it is a cut file, less
+    can be a frame rate that varies.
+    """
+    if info.frame_count:
+        return (
+            f"only {frame_count} of {info.frame_count} frames are in the file" if frame_count < info.frame_count else ""
+        )
+    expected = (info.duration_s or 0) * (info.fps or 0)
+    return f"the file holds {frame_count} of about {expected:.0f} frames" if frame_count < 0.8 * expected else ""

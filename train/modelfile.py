@@ -1,0 +1,142 @@
+"""The model file: weights, and everything that scoring needs beside them, in one safetensors file.
+
+Inference builds its crops, its input and its verdict from this file, never from flags. Nothing is ever unpickled.
+The metadata is one JSON text under the key `dfpipe`, the fields of `ModelCard`.
+"""
+
+import dataclasses
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+
+from dfpipe import __version__
+from dfpipe.config import FacesConfig, from_mapping, to_mapping
+from dfpipe.errors import ConfigError, ModelFileError
+from dfpipe.files import atomic_file, sha256_file
+from dfpipe.train.models import FaceClassifier
+
+VERSION = 1
+_KEY = "dfpipe"
+MAX_HEADER_BYTES = 16_000_000  # a header is a few kB; a lying one must not be read into memory
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model file says of itself."""
+
+    name: str  # recipe and time of the run
+    architecture: str  # as timm knows it
+    image_size: int  # px of the square that the network sees; crops are resized bilinearly with antialiasing
+    mean: tuple[float, float, float]  # per channel, 0..1, RGB
+    std: tuple[float, float, float]
+    faces: FacesConfig  # how the crops it was trained on were found and cut
+    threshold: float = 0.5  # p_fake from which on the answer is FAKE
+    band: tuple[float, float] = (0.4, 0.6)  # p_fake inside it is UNCERTAIN
+    calibration: dict[str, Any] | None = None  # None = threshold and band are conventions, not fitted to data
+    metrics: dict[str, Any] = field(default_factory=dict)  # split -> metric -> value
+    data: dict[str, Any] = field(default_factory=dict)  # what it was trained on: counts, datasets, split fingerprint
+    config: dict[str, Any] = field(default_factory=dict)  # of the training run, as resolved
+    code_version: str = __version__
+    schema: int = VERSION
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to score, with the hash of its file."""
+
+    network: FaceClassifier
+    card: ModelCard
+    path: Path
+    sha256: str
+
+
+def save_model(path: Path, network: FaceClassifier, card: ModelCard) -> None:
+    """Writes a model file, whole or not at all."""
+    text = json.dumps({**dataclasses.asdict(card), "faces": to_mapping(card.faces)}, allow_nan=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with atomic_file(path) as temporary:
+        save_file(tensors, temporary, metadata={_KEY: text})
+
+
+def load_model(path: Path, device: torch.device | None = None) -> LoadedModel:
+    """Reads and checks a model file.
+
+    Raises:
+        ModelFileError: Missing, damaged, not one of ours, or of a newer version.
+    """
+    card = read_card(path)
+    try:
+        network = FaceClassifier(card.architecture, card.mean, card.std)
+    except Exception as error:  # timm raises many kinds for names that it does not know
+        raise ModelFileError(
+            f"{path}: architecture {card.architecture!r} is not known here: update dfpipe and timm"
+        ) from error
+    expected = network.state_dict()
+    with _opened(path) as file:
+        if set(file.keys()) != set(expected):
+            raise ModelFileError(f"{path}: its tensors are not those of {card.architecture}: the file is damaged")
+        tensors = {name: file.get_tensor(name) for name in expected}
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape or not bool(torch.isfinite(tensor).all()):
+            raise ModelFileError(f"{path}: tensor {name} has a wrong shape or values that are no numbers: damaged")
+    network.load_state_dict(tensors)
+    return LoadedModel(network.eval().to(device or torch.device("cpu")), card, path, sha256_file(path))
+
+
+def read_card(path: Path) -> ModelCard:
+    """Reads what a model file says of itself, without its weights.
+
+    Raises:
+        ModelFileError: Missing, damaged, not one of ours, or of a newer version.
+    """
+    _check_header(path)
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(_KEY)
+    if text is None:
+        raise ModelFileError(f"{path} was not written by dfpipe: its metadata do not say how to score with it")
+    try:
+        return _card_from(json.loads(text))
+    except (ValueError, TypeError, KeyError, ConfigError) as error:
+        raise ModelFileError(f"{path}: its description cannot be understood ({error})") from error
+
+
+def _card_from(values: Mapping[str, Any]) -> ModelCard:
+    if values.get("schema") != VERSION:
+        raise ValueError(f"schema {values.get('schema')}, this dfpipe reads {VERSION}")
+    known = {f.name for f in dataclasses.fields(ModelCard)}
+    fields = {key: value for key, value in values.items() if key in known}
+    for key in ("mean", "std", "band"):
+        fields[key] = tuple(float(x) for x in fields[key])
+    card = ModelCard(**{**fields, "faces": from_mapping(FacesConfig, values["faces"], "faces.")})
+    if not (0 <= card.band[0] <= card.threshold <= card.band[1] <= 1 and card.image_size > 0):
+        raise ValueError(f"threshold {card.threshold} and band {card.band} make no sense")
+    return card
+
+
+def _check_header(path: Path) -> None:
+    """Looks at the length that the header claims before anything reads so much into memory."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise ModelFileError(f"model file {path} cannot be read: {error.strerror}") from error
+    if len(head) == 9:
+        (length,) = struct.unpack("<Q", head[:8])
+        if length <= min(MAX_HEADER_BYTES, size - 8) and head[8:] == b"{":
+            return
+    raise ModelFileError(f"{path} is not a model file of dfpipe: name a .safetensors file that 'dfpipe train' wrote")
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safetensors.safe_open(path, framework="pt")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is damaged: {error}") from error
