@@ -8,6 +8,7 @@ seam that face swaps leave, as in self-blended images (Shiohara and Yamasaki, CV
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -98,8 +99,12 @@ def clip_frames(source: int, label: Label) -> Iterator[Image]:
         t = 2 * np.pi * i / FRAMES
         centre = (FACE[0] + sway * np.sin(t + phase[0]), FACE[1] + 25 + sway * np.cos(t + phase[1]))
         turn = cv2.getRotationMatrix2D(centre, float(tilt * np.sin(t + phase[2])), float(zoom))
-        turn[:, 2] += np.array([SIDE / 2, SIDE / 2]) - centre
-        view = cv2.warpAffine(portrait, turn, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
+        view = cv2.warpAffine(
+            portrait,
+            _moved(turn, SIDE / 2 - centre[0], SIDE / 2 - centre[1]),
+            (SIDE, SIDE),
+            borderMode=cv2.BORDER_REFLECT,
+        )
         lit = 255 * (view / 255) ** gamma * gain + rng.normal(0, 2, view.shape)
         frame = lit.clip(0, 255).astype(np.uint8)
         yield np.ascontiguousarray(frame[:, ::-1]) if flip else frame
@@ -107,24 +112,33 @@ def clip_frames(source: int, label: Label) -> Iterator[Image]:
 
 def tampered(portrait: Image, rng: np.random.Generator) -> Image:
     """The portrait with an altered copy of its face blended in: other colour, sharpness, size and place."""
-    tint = 1 + rng.choice([-1, 1], 3) * rng.uniform(0.06, 0.16, 3)
-    blurred = cv2.GaussianBlur(portrait, (0, 0), float(rng.uniform(1.0, 2.0)))
+    tint = 1 + rng.choice([-1, 1], 3) * rng.uniform(0.05, 0.14, 3)
+    blurred = cv2.GaussianBlur(portrait, (0, 0), float(rng.uniform(0.7, 1.5)))
     turn = cv2.getRotationMatrix2D(FACE, float(rng.uniform(-4, 4)), float(rng.uniform(0.94, 1.08)))
-    turn[:, 2] += rng.uniform(-4, 4, 2)
+    shift = rng.uniform(-4, 4, 2)
     height, width = portrait.shape[:2]
-    other = cv2.warpAffine((blurred * tint).clip(0, 255).astype(np.uint8), turn, (width, height))
+    other = cv2.warpAffine(
+        (blurred * tint).clip(0, 255).astype(np.uint8), _moved(turn, shift[0], shift[1]), (width, height)
+    )
     mask = np.zeros((height, width), np.float32)
     cv2.ellipse(mask, FACE, FACE_SIZE, 0, 0, 360, 1.0, -1)
-    mask = cv2.GaussianBlur(mask, (0, 0), float(rng.uniform(2, 5)))[:, :, None]
-    mixed = portrait * (1 - mask) + other * mask
+    soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), float(rng.uniform(2, 5))))[:, :, None]
+    mixed = portrait * (1 - soft) + other * soft
     return mixed.clip(0, 255).astype(np.uint8)
+
+
+def _moved(turn: Any, dx: float, dy: float) -> Any:
+    """An affine 2 x 3 matrix with a further shift."""
+    return turn + np.array([[0, 0, dx], [0, 0, dy]])
 
 
 def write_clip(path: Path, frames: Iterator[Image]) -> None:
     """Encodes frames as an MP4: H.264 where this PyAV has an encoder for it, else MPEG-4."""
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=Fraction(RATE), options={"crf": "20"} if codec == "libx264" else {})
+        stream: Any = container.add_stream(
+            codec, rate=Fraction(RATE), options={"crf": "20"} if codec == "libx264" else {}
+        )
         stream.pix_fmt = "yuv420p"
         for i, image in enumerate(frames):
             if i == 0:

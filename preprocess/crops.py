@@ -1,6 +1,7 @@
 """Cut one square face picture. The only function that does, for extraction and inference alike. Pure."""
 
 import cv2
+import numpy as np
 
 from dfpipe.errors import DfpipeError
 from dfpipe.preprocess.boxes import centre
@@ -31,7 +32,8 @@ def crop_face(image: Image, box: FaceBox, scale: float, size: int) -> Image:
 def resize(square: Image, size: int) -> Image:
     """Resizes to (size, size): by area when shrinking, which does not alias, by cubic interpolation when growing."""
     shrinks = square.shape[0] > size
-    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    resized = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.asarray(resized, np.uint8)
 
 
 def squared(image: Image) -> Image:
@@ -43,7 +45,7 @@ def squared(image: Image) -> Image:
 
 def padded(image: Image, px: int) -> Image:
     """Repeats the edge pixels `px` wide on all sides."""
-    return cv2.copyMakeBorder(image, px, px, px, px, cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.copyMakeBorder(image, px, px, px, px, cv2.BORDER_REPLICATE), np.uint8)
 
 
 def encode_jpeg(image: Image, quality: int) -> bytes:
@@ -68,4 +70,5 @@ def _cut(image: Image, left: int, top: int, side: int) -> Image:
     inner = image[y1:y2, x1:x2]
     before_x, before_y = min(max(0, -left), side - (x2 - x1)), min(max(0, -top), side - (y2 - y1))
     after_x, after_y = side - (x2 - x1) - before_x, side - (y2 - y1) - before_y
-    return cv2.copyMakeBorder(inner, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
+    bordered = cv2.copyMakeBorder(inner, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
+    return np.asarray(bordered, np.uint8)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import cv2
+import numpy as np
 
 from dfpipe.config import FacesConfig
 from dfpipe.errors import choose
@@ -86,4 +87,5 @@ def shrunk(images: Sequence[Image], longest_side: int) -> tuple[list[Image], flo
     if factor <= 1:
         return list(images), 1.0
     size = (max(1, round(width / factor)), max(1, round(height / factor)))
-    return [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images], factor
+    small = [np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8) for image in images]
+    return small, factor

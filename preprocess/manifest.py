@@ -86,7 +86,7 @@ class Manifest:
 
     def path(self, row: int) -> Path:
         """Where the crop of a row lies."""
-        return self.folder / self.columns["crop"][row]
+        return self.folder / str(self.columns["crop"][row])
 
 
 def write_table(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -115,7 +115,8 @@ class MTCNN:
         boxes = _moved(boxes, shifts[keep], 1)
         faces: list[list[FaceBox]] = [[] for _ in range(count)]
         for i in torch.argsort(scores, descending=True, stable=True).tolist():
-            box = FaceBox(*boxes[i].tolist(), scores[i].item(), tuple((x, y) for x, y in points[i].tolist()))
+            x1, y1, x2, y2 = boxes[i].tolist()
+            box = FaceBox(x1, y1, x2, y2, scores[i].item(), _pairs(points[i]))
             mine = faces[int(owner[i])]
             if all(_share_of_smaller(box, other) <= NMS_BETWEEN for other in mine):
                 mine.append(box)
@@ -174,6 +175,10 @@ def _landmark_points(boxes: Tensor, landmarks: Tensor) -> Tensor:
     size = boxes[:, 2:] - boxes[:, :2] + 1
     shares = landmarks.reshape(-1, 2, 5).transpose(1, 2)
     return shares * size[:, None] + boxes[:, None, :2] - 1
+
+
+def _pairs(points: Tensor) -> tuple[tuple[float, float], ...]:
+    return tuple((x, y) for x, y in points.tolist())
 
 
 def _share_of_smaller(a: FaceBox, b: FaceBox) -> float:

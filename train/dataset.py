@@ -95,7 +95,7 @@ def loader(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=sampler,  # type: ignore[arg-type]
+        sampler=sampler,
         num_workers=processes,
         pin_memory=pinned,
         persistent_workers=processes > 0,

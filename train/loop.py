@@ -8,7 +8,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,8 @@ class _Fit:
 
     def run(self) -> tuple[int, dict[str, float | None], int]:
         """All epochs. Returns the best one (from 1), its validation metrics, and how many were run."""
-        best_epoch, best_value, best = 0, -math.inf, {}
+        best_epoch, best = 0, {}
+        best_value = (-math.inf, -math.inf)
         for epoch in range(1, self.cfg.epochs + 1):
             began = time.perf_counter()
             loss, seen = self._fit_epoch(epoch)
@@ -138,7 +139,7 @@ class _Fit:
             if value > best_value:
                 best_epoch, best_value, best = epoch, value, validation
                 metrics = {"validation": {**validation, "epoch": epoch, "crops": len(self.holding.dataset)}}  # type: ignore[arg-type]
-                save_model(self.folder / MODEL, self.network, _with_metrics(self.card, metrics))
+                save_model(self.folder / MODEL, self.network, replace(self.card, metrics=metrics))
             self._log(epoch, loss, validation, seen / fitted, best_epoch)
             if self.cfg.early_stop and epoch - best_epoch >= self.cfg.early_stop:
                 break
@@ -222,12 +223,14 @@ def evaluate(
     return binary_metrics(labels, scores)
 
 
-def goodness(validation: dict[str, float | None], monitor: str) -> float:
-    """The number that the best epoch has most of. AUC counts first; where it is undefined, only the loss is left."""
+def goodness(validation: dict[str, float | None], monitor: str) -> tuple[float, float]:
+    """What the best epoch has most of: the monitored metric, and the loss between equals.
+
+    Where the AUC is undefined, because validation holds one label only, the loss alone counts.
+    """
     auc, loss = validation["auc"], validation["log_loss"]
-    if monitor == "auc" and auc is not None:
-        return auc
-    return -loss if loss is not None else -math.inf
+    by_loss = -loss if loss is not None else -math.inf
+    return (auc if monitor == "auc" and auc is not None else by_loss, by_loss)
 
 
 def shown(value: float | None) -> str:
@@ -242,12 +245,6 @@ def _has_bf16() -> bool:
 def _triple(buffer: Tensor) -> tuple[float, float, float]:
     r, g, b = (round(x, 6) for x in buffer.flatten().tolist())
     return r, g, b
-
-
-def _with_metrics(card: ModelCard, metrics: dict[str, Any]) -> ModelCard:
-    from dataclasses import replace
-
-    return replace(card, metrics=metrics)
 
 
 def _run_folder(out: Path, recipe: str) -> Path:

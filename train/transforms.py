@@ -24,9 +24,10 @@ def resized(images: Tensor, size: int) -> Tensor:
     Returns:
         (..., 3, size, size) float32 in 0..1.
     """
-    return v2.functional.resize(images.float() / 255, [size, size], InterpolationMode.BILINEAR, antialias=True).clamp(
-        0, 1
+    resized: Tensor = v2.functional.resize(
+        images.float() / 255, [size, size], InterpolationMode.BILINEAR, antialias=True
     )
+    return resized.clamp(0, 1)
 
 
 def _none(size: int) -> Callable[[Tensor], Tensor]:
