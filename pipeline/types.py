@@ -4,14 +4,20 @@ Pictures are RGB, uint8, (height, width, 3) everywhere inside dfpipe; BGR exists
 Coordinates are pixels of the upright frame: x to the right, y down, (0, 0) at the outer corner of the first pixel.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+    Image = NDArray[np.uint8]
+else:  # `dfpipe --help` reads these words and should not wait for NumPy
+    Image = Any
 
 
 class Label(IntEnum):

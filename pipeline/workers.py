@@ -88,13 +88,12 @@ def _local(
     task: Callable[[Input], Any], inputs: Iterable[Input], setup: Callable[[], None], workers: int, bounds: Bounds
 ) -> Iterator[tuple[Input, Any]]:
     """In child processes of this machine that are killed at their limits."""
-    threads = max(1, default_workers() // workers)
     pool = ProcessPool(
         max_workers=workers,
         max_tasks=MAX_INPUTS_PER_PROCESS,
         context=get_context("spawn"),  # forking a process that holds torch's threads can hang
         initializer=_start_worker,
-        initargs=(setup, bounds.memory_gb, threads, os.getpid()),
+        initargs=(setup, bounds.memory_gb, os.getpid()),
     )
     waiting: dict[Any, tuple[Input, int]] = {}  # future -> input, which try this is
     source = iter(inputs)
@@ -159,14 +158,14 @@ def _how_it_died(error: Any) -> str:
 _setup_error: BaseException | None = None
 
 
-def _start_worker(setup: Callable[[], None], memory_gb: float, threads: int, parent: int) -> None:
+def _start_worker(setup: Callable[[], None], memory_gb: float, parent: int) -> None:
     """Prepares a child: it dies with its parent, leaves Ctrl-C to it, is silent, loads its networks, then is limited."""
     global _setup_error
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence()
     try:
-        _limit_threads(threads)
+        _limit_threads()
         setup()
         _limit_memory(memory_gb)
     except BaseException as error:  # an initializer that raises would leave the pool dead without a reason
@@ -194,12 +193,13 @@ def _silence() -> None:
     os.close(null)
 
 
-def _limit_threads(threads: int) -> None:
+def _limit_threads() -> None:
+    """The workers share the cores among them."""
     import cv2
     import torch
 
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
 def _limit_memory(memory_gb: float) -> None:

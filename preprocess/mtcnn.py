@@ -9,7 +9,8 @@ Tensors here: pictures (N, 3, H, W) float32 in -1..1; boxes (M, 4) as x1 y1 x2 y
 pictures a box belongs to.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,11 +68,12 @@ class MTCNN:
         """
         if not images:
             return []
-        batch = torch.stack([torch.from_numpy(i).to(self._device) for i in images])
-        pictures = (batch.permute(0, 3, 1, 2).float() - 127.5) / 128
-        found = self._propose(pictures)
-        found = self._refine(pictures, found)
-        return self._decide(pictures, found, len(images))
+        with _one_thread():
+            batch = torch.stack([torch.from_numpy(i).to(self._device) for i in images])
+            pictures = (batch.permute(0, 3, 1, 2).float() - 127.5) / 128
+            found = self._propose(pictures)
+            found = self._refine(pictures, found)
+            return self._decide(pictures, found, len(images))
 
     def _propose(self, pictures: Tensor) -> _Candidates:
         """P-Net over the scale pyramid."""
@@ -135,6 +137,20 @@ class MTCNN:
             for part in rois.split(NETWORK_BATCH)
         ]
         return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps boxes the same however many workers share the cores; clips are worked on side by side instead.
+
+    The number of threads sets the order in which numbers are summed, and another order gives other last digits.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pyramid_scales(height: int, width: int, min_face: int) -> list[float]:

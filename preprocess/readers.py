@@ -63,7 +63,7 @@ _CODECS = frozenset(
         "wmv3",
     ]
 )
-_IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
 class VideoReader(Protocol):
@@ -117,7 +117,7 @@ def open_image(path: Path, limits: LimitsConfig | None = None) -> Image:
         with PillowImage.open(path, formats=_IMAGE_FORMATS) as picture:
             if picture.width * picture.height > megapixels * 1e6:
                 raise TooLargeMedia(f"{picture.width} x {picture.height} px is over {megapixels:g} megapixels")
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(picture)))
+            return np.array(_to_rgb(ImageOps.exif_transpose(picture)))
     except UnidentifiedImageError as error:
         raise UnsupportedMedia("not a picture of a known format") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:

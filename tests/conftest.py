@@ -1,0 +1,113 @@
+"""Made-up media for every test, and the way to the real data where it is there."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from dfpipe.config import Config, load_config
+from dfpipe.demo import clip_frames, write_clip
+from dfpipe.preprocess.extract import extract
+from dfpipe.types import Image, Label
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real clips, for tests that want more than made-up ones."""
+    folder = Path(os.environ.get("DFPIPE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no real data: name their folder in DFPIPE_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Image:
+    """One face, (512, 512, 3)."""
+    from skimage.data import astronaut
+
+    return np.asarray(astronaut())
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up clip of one face: 48 frames of 320 x 320 at 24 frames/s, in a folder with a difficult name."""
+    path = tmp_path_factory.mktemp("made up") / "a 'clip' ünï.mp4"
+    write_clip(path, clip_frames(0, Label.REAL))
+    return path
+
+
+@pytest.fixture(scope="session")
+def faceless_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of a moving ramp."""
+    path = tmp_path_factory.mktemp("faceless") / "ramp.mp4"
+    ramp = np.arange(160, dtype=np.uint8)
+    write_clip(path, (np.tile((ramp + 4 * i)[None, :, None], (160, 1, 3)) for i in range(24)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight sources, each real and fake, in folders real/ and fake/."""
+    folder = tmp_path_factory.mktemp("clips")
+    for source in range(8):
+        for label in Label:
+            write_clip(folder / label.name.lower() / f"source_{source}.mp4", clip_frames(source, label))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_config() -> Config:
+    """A short training on small pictures."""
+    return load_config("demo", ["preprocess.faces.frames=6", "train.epochs=6"])
+
+
+@pytest.fixture(scope="session")
+def faces(clips: Path, tmp_path_factory: pytest.TempPathFactory, small_config: Config) -> Path:
+    """The folder that extraction makes of `clips`."""
+    out = tmp_path_factory.mktemp("extracted") / "faces"
+    summary = extract([clips], [], out, small_config, engine="serial")
+    assert summary.states == {"ok": 16}
+    return out
+
+
+@pytest.fixture(scope="session")
+def model(faces: Path, tmp_path_factory: pytest.TempPathFactory, small_config: Config) -> Path:
+    """A model file trained on `faces`."""
+    from dfpipe.train.loop import train
+
+    return train(small_config, faces, tmp_path_factory.mktemp("runs"), "demo", "cpu").model
+
+
+@pytest.fixture
+def save_still(tmp_path: Path) -> Callable[[str, Image], Path]:
+    """Writes a picture below the test's folder."""
+
+    def save(name: str, image: Image) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PillowImage.fromarray(image).save(path)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """An empty current folder."""
+    before = Path.cwd()
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)

@@ -1,0 +1,122 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from dfpipe.config import InferConfig
+from dfpipe.demo import clip_frames, write_clip
+from dfpipe.errors import ConfigError, ModelFileError
+from dfpipe.infer.aggregate import AGGREGATES
+from dfpipe.infer.detector import Detector, find_model
+from dfpipe.preprocess.facefinder import FaceFinder
+from dfpipe.preprocess.manifest import read_inputs, read_manifest
+from dfpipe.train.dataset import CropDataset
+from dfpipe.types import FaceBox, FaceCrop, Label, State, VerdictKind
+
+
+@pytest.fixture(scope="module")
+def detector(model: Path) -> Detector:
+    return Detector.load(model, "cpu")
+
+
+def test_held_out_clips_are_judged_right(detector: Detector, faces: Path) -> None:
+    truth = {r["path"]: Label(r["label"]).name for r in read_inputs(faces) if r["split"] != "train"}
+    verdicts = list(detector.judge_all(map(Path, truth), engine="serial"))
+    assert {v.path: str(v.verdict) for v in verdicts} == truth
+    for verdict in verdicts:
+        assert verdict.p_fake is not None
+        assert (verdict.frames_wanted, verdict.state) == (6, State.OK)
+        assert len(verdict.scores) == 6
+        assert verdict.media_sha256
+
+
+def test_inference_sees_what_training_saw(detector: Detector, faces: Path) -> None:
+    """The crop in the manifest and the one cut at inference get the same score, up to JPEG."""
+    manifest = read_manifest(faces)
+    row = 0
+    path = next(r["path"] for r in read_inputs(faces) if r["media_id"] == manifest.columns["media_id"][row])
+    (verdict,) = detector.judge_all([Path(path)], engine="serial")
+    score = next(s for s in verdict.scores if s.frame_index == manifest.columns["frame_index"][row])
+    stored = np.asarray(PillowImage.open(manifest.path(row)))
+    (again,) = detector.score([FaceCrop(0, 0.0, 0, FaceBox(0, 0, 1, 1, 1), stored)])
+    assert again.p_fake == pytest.approx(score.p_fake, abs=0.02)
+    image, _ = CropDataset(manifest, [row], detector.model.card.image_size, "none")[(0, 0)]
+    assert detector.model.network(image[None]).sigmoid().item() == pytest.approx(again.p_fake, abs=1e-5)
+
+
+def test_batch_engine_and_company_change_nothing(model: Path, clip: Path, clips: Path) -> None:
+    others = [clip, *sorted((clips / "fake").iterdir())[:2]]
+    alone = Detector.load(model, "cpu").judge(clip)
+    for batch in (1, 5):
+        crowd = Detector.load(model, "cpu", InferConfig(batch_size=batch)).judge_all(others, engine="serial")
+        verdict = next(v for v in crowd if v.path == str(clip))
+        assert [s.p_fake for s in verdict.scores] == pytest.approx([s.p_fake for s in alone.scores], abs=1e-6)
+        assert verdict.verdict == alone.verdict
+
+
+def test_no_face_and_errors_have_no_number(detector: Detector, faceless_clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    found = {
+        Path(v.path).name: v for v in detector.judge_all([faceless_clip, tmp_path / "text.mp4", tmp_path / "gone.mp4"])
+    }
+    assert found["ramp.mp4"].verdict is VerdictKind.NO_FACE
+    assert found["text.mp4"].verdict is VerdictKind.ERROR
+    assert found["text.mp4"].state is State.UNSUPPORTED
+    assert found["gone.mp4"].state is State.UNREADABLE
+    assert {v.p_fake for v in found.values()} == {None}
+    assert all(v.reason for v in found.values())
+
+
+def test_two_people_get_a_verdict_each(detector: Detector, tmp_path: Path) -> None:
+    pairs = zip(clip_frames(30, Label.REAL), clip_frames(30, Label.FAKE), strict=True)
+    write_clip(tmp_path / "two.mp4", (np.hstack(pair) for pair in pairs))
+    verdict = detector.judge(tmp_path / "two.mp4")
+    assert verdict.verdict is VerdictKind.FAKE
+    assert "1 of 2 people" in verdict.reason
+    assert sorted(str(p.verdict) for p in verdict.people) == ["FAKE", "REAL"]
+    (fake,) = [p for p in verdict.people if p.verdict is VerdictKind.FAKE]
+    assert {s.track for s in verdict.segments} == {fake.track}
+
+
+def test_stills_are_judged_too(detector: Detector, tmp_path: Path) -> None:
+    PillowImage.fromarray(next(clip_frames(31, Label.FAKE))).save(tmp_path / "still.png")
+    verdict = detector.judge(tmp_path / "still.png")
+    assert (verdict.verdict, verdict.frames_wanted, verdict.segments) == (VerdictKind.FAKE, 1, ())
+
+
+def test_crops_follow_the_model_file(model: Path, clip: Path) -> None:
+    card = Detector.load(model, "cpu").model.card
+    found = FaceFinder(card.faces, Detector.load(model, "cpu").limits).find(clip)
+    assert found.frames_wanted == card.faces.frames == 6
+
+
+def test_which_model_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="dfpipe train"):
+        find_model(None, tmp_path)
+    for name, age in (("a", 100), ("b", 300), ("c", 200)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+        os.utime(tmp_path / name / "model.safetensors", (age, age))
+    assert find_model(None, tmp_path) == tmp_path / "b" / "model.safetensors"
+    assert find_model(tmp_path / "c", tmp_path) == tmp_path / "c" / "model.safetensors"
+    assert find_model(Path("x.safetensors"), tmp_path) == Path("x.safetensors")
+
+
+def test_unknown_rule_is_refused_before_anything_is_read(model: Path) -> None:
+    with pytest.raises(ConfigError, match=r"infer\.aggregate"):
+        Detector.load(model, "cpu", InferConfig(aggregate="vote"))
+    assert "mean_logit" in AGGREGATES
+
+
+@pytest.mark.slow
+def test_odd_files_get_one_state_each(detector: Detector, real_data: Path, tmp_path: Path) -> None:
+    odd = [p for p in sorted((real_data / "odd").rglob("*")) if p.is_file()]
+    verdicts = list(detector.judge_all(odd))
+    assert sorted(v.path for v in verdicts) == sorted(map(str, odd))
+    for v in verdicts:
+        assert (v.p_fake is None) == (v.verdict in (VerdictKind.NO_FACE, VerdictKind.ERROR))
+        assert (v.verdict is VerdictKind.ERROR) == v.state.failed
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,69 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dfpipe.errors import UnreadableMedia, UsageError
+from dfpipe.files import atomic_file, locked, sha256_file, sweep
+
+
+def test_atomic_file_replaces_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with atomic_file(path) as temporary:
+        temporary.write_text("one")
+        assert not path.exists()
+    assert path.read_text() == "one"
+
+
+def test_atomic_file_keeps_the_old_content_on_failure(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), atomic_file(path) as temporary:
+        temporary.write_text("ne")
+        raise RuntimeError("half way")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_output_below_a_file_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="choose another --out"), locked(tmp_path / "file" / "out"):
+        pass
+
+
+def test_a_folder_is_held_by_one_run_and_freed_by_its_death(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from dfpipe.files import locked
+with locked(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UsageError, match="another run"), locked(tmp_path):
+        pass
+    holder.kill()
+    holder.communicate()
+    with locked(tmp_path):
+        pass
+
+
+def test_sweep_removes_only_leftovers(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-1-x").mkdir()
+    (tmp_path / ".tmp-1-x" / "a.jpg").write_text("")
+    (tmp_path / ".tmp-2-manifest").write_text("")
+    (tmp_path / "kept").write_text("")
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "a").startswith("ba7816bf8f01cfea")  # FIPS 180-2, appendix B.1
+    with pytest.raises(UnreadableMedia):
+        sha256_file(tmp_path / "b")

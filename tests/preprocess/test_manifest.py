@@ -1,0 +1,81 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dfpipe.errors import DataError, LeakError, SourceError
+from dfpipe.preprocess.manifest import CROPS_SCHEMA, INPUTS, MANIFEST, read_inputs, read_manifest, write_table
+
+ROW: dict[str, Any] = {
+    "media_id": "m",
+    "dataset": "d",
+    "name": "a.mp4",
+    "label": 1,
+    "group": "g",
+    "split": "train",
+    "crop": "crops/m/0.jpg",
+    "crop_scale": 1.3,
+}
+
+
+def write(folder: Path, *rows: dict[str, Any]) -> Path:
+    write_table(folder / MANIFEST, CROPS_SCHEMA, [{**ROW, **row} for row in rows])
+    return folder
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    manifest = read_manifest(write(tmp_path, {}, {"split": "test", "group": "h", "landmarks": [1.0, 2.0]}))
+    assert len(manifest) == 2
+    assert manifest.rows_of("test") == [1]
+    assert manifest.columns["landmarks"] == [None, [1.0, 2.0]]
+    assert manifest.path(0) == tmp_path / "crops/m/0.jpg"
+
+
+def test_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="dfpipe extract"):
+        read_manifest(tmp_path)
+    with pytest.raises(SourceError, match="dfpipe extract"):
+        read_inputs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [
+        ({"label": 2}, "row 1: label 2"),
+        ({"crop": "/etc/passwd"}, "outside"),
+        ({"crop": "../x.jpg"}, "outside"),
+        ({"crop": ""}, "outside"),
+    ],
+)
+def test_impossible_rows_are_named(tmp_path: Path, row: dict[str, Any], part: str) -> None:
+    with pytest.raises(DataError, match=part):
+        read_manifest(write(tmp_path, {}, row))
+
+
+def test_a_leaking_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LeakError, match="d: g in test and train"):
+        read_manifest(write(tmp_path, {}, {"split": "test"}))
+    assert len(read_manifest(write(tmp_path, {}, {"split": "test", "dataset": "other"}))) == 2
+
+
+def test_damage_version_and_columns(tmp_path: Path) -> None:
+    write(tmp_path, {})
+    path = tmp_path / MANIFEST
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="damaged"):
+        read_manifest(tmp_path)
+    pq.write_table(pa.table({"crop": ["a"]}), path)
+    with pytest.raises(DataError, match="schema version none"):
+        read_manifest(tmp_path)
+    pq.write_table(pa.table({"crop": ["a"]}).replace_schema_metadata({"dfpipe_schema": "1"}), path)
+    with pytest.raises(DataError, match=r"lacks the columns.*label"):
+        read_manifest(tmp_path)
+
+
+def test_writing_is_repeatable(tmp_path: Path) -> None:
+    first = (write(tmp_path / "a", {}) / MANIFEST).read_bytes()
+    assert (write(tmp_path / "b", {}) / MANIFEST).read_bytes() == first
+    assert not (tmp_path / "a" / INPUTS).exists()

@@ -1,0 +1,131 @@
+"""Our cascade against facenet-pytorch's own MTCNN, the reference."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dfpipe.config import FacesConfig
+from dfpipe.errors import ConfigError
+from dfpipe.preprocess.boxes import iou
+from dfpipe.preprocess.faces import find_faces, load_detector, shrunk
+from dfpipe.preprocess.mtcnn import MTCNN, pyramid_scales
+from dfpipe.preprocess.readers import open_video
+from dfpipe.preprocess.sampling import uniform
+from dfpipe.types import FaceBox, Image
+
+
+@pytest.fixture(scope="module")
+def ours() -> MTCNN:
+    return MTCNN()
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    import facenet_pytorch
+
+    return facenet_pytorch.MTCNN(keep_all=True)
+
+
+def reference_faces(reference: Any, image: Image) -> list[FaceBox]:
+    boxes, confidences, points = reference.detect(image, landmarks=True)
+    if boxes is None:
+        return []
+    return [
+        FaceBox(*map(float, box), float(p), tuple((float(x), float(y)) for x, y in landmarks))
+        for box, p, landmarks in zip(boxes, confidences, points, strict=True)
+    ]
+
+
+def test_the_known_face(ours: MTCNN, reference: Any, portrait: Image) -> None:
+    ((face,),) = ours.detect([portrait])
+    (expected,) = reference_faces(reference, portrait)
+    assert iou(face, expected) > 0.95
+    assert face.confidence == pytest.approx(expected.confidence, abs=0.01)
+    assert np.abs(np.array(face.landmarks) - np.array(expected.landmarks)).max() < 2
+
+
+def test_turned_and_shrunk_faces(ours: MTCNN, reference: Any, portrait: Image) -> None:
+    for image in (portrait[::2, ::2].copy(), portrait[:, ::-1].copy(), portrait[40:300, 120:330].copy()):
+        expected = [f for f in reference_faces(reference, image) if f.confidence > 0.95]
+        found = ours.detect([image])[0]
+        assert expected
+        assert all(any(iou(e, f) > 0.8 for f in found) for e in expected)
+
+
+def test_a_batch_gives_what_single_pictures_give(ours: MTCNN, portrait: Image) -> None:
+    """Also where pictures without a face are in it, on which the reference raises."""
+    images = [portrait, np.zeros_like(portrait), portrait[:, ::-1].copy()]
+    together = ours.detect(images)
+    assert [len(faces) for faces in together] == [1, 0, 1]
+    for image, faces in zip(images, together, strict=True):
+        for a, b in zip(ours.detect([image])[0], faces, strict=True):
+            assert iou(a, b) > 0.999
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 900), (11, 11), (19, 19), (20, 3000)])
+def test_tiny_pictures_have_no_face(ours: MTCNN, shape: tuple[int, int]) -> None:
+    assert ours.detect([np.full((*shape, 3), 128, np.uint8)]) == [[]]
+
+
+def test_nothing_to_look_at(ours: MTCNN) -> None:
+    assert ours.detect([]) == []
+    assert find_faces(ours, [], FacesConfig()) == []
+
+
+def test_pyramid_covers_min_face_to_the_whole_picture() -> None:
+    scales = pyramid_scales(480, 640, 20)
+    assert scales[0] == 12 / 20
+    assert 12 <= 480 * scales[-1] < 12 / 0.709
+    assert pyramid_scales(10, 10, 20) == []
+
+
+def test_full_size_coordinates(ours: MTCNN, portrait: Image) -> None:
+    large = np.repeat(np.repeat(portrait, 3, 0), 3, 1)  # 1536 px, looked at in 640
+    ((small_face,), (large_face,)) = ours.detect([portrait]), find_faces(ours, [large], FacesConfig())[0:1]
+    expected = FaceBox(*(3 * v for v in (small_face[0].x1, small_face[0].y1, small_face[0].x2, small_face[0].y2)), 1.0)
+    assert iou(large_face[0], expected) > 0.85
+
+
+def test_the_second_look_finds_faces_too_small_for_the_first(portrait: Image) -> None:
+    scene = np.full((1080, 1920, 3), 90, np.uint8)
+    scene[500:628, 900:1028] = portrait[::4, ::4]  # a face of 27 px, of 9 px in the first look
+    config = FacesConfig()
+    detector = load_detector(config)
+    ((face,),) = find_faces(detector, [scene], config)
+    assert 900 < face.x1 < face.x2 < 1028
+    assert find_faces(detector, [scene], FacesConfig(fine_side=0)) == [[]]
+
+
+def test_most_faces_and_least_confidence(portrait: Image) -> None:
+    crowd = np.hstack([portrait[40:240, 120:330]] * 4)
+    detector = load_detector(FacesConfig())
+    assert len(find_faces(detector, [crowd], FacesConfig())[0]) == 4
+    assert len(find_faces(detector, [crowd], FacesConfig(max_faces=2))[0]) == 2
+    assert find_faces(detector, [crowd], FacesConfig(min_confidence=1.0)) == [[]]
+
+
+def test_shrunk_never_enlarges() -> None:
+    image = np.zeros((100, 50, 3), np.uint8)
+    assert shrunk([image], 640)[1] == 1.0
+    small, factor = shrunk([image], 50)
+    assert (small[0].shape, factor) == ((50, 25, 3), 2.0)
+
+
+def test_unknown_detector() -> None:
+    with pytest.raises(ConfigError, match="mtcnn"):
+        load_detector(FacesConfig(detector="retina"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "clip", ["clips/real/portrait_d10.mp4", "faceforensics/original_sequences/youtube/c40/videos/183.mp4"]
+)
+def test_parity_on_real_clips(real_data: Path, ours: MTCNN, reference: Any, clip: str) -> None:
+    with open_video(real_data / clip) as video:
+        images = [frame.image for frame in video.frames(uniform(video.frame_count, 4))]
+    for image, found in zip(images, find_faces(ours, images, FacesConfig()), strict=True):
+        sure = [f for f in reference_faces(reference, image) if f.confidence >= 0.95 and f.side >= 60]
+        assert sure
+        assert all(any(iou(e, f) >= 0.6 for f in found) for e in sure)

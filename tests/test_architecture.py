@@ -1,0 +1,69 @@
+"""Imports point from right to left: media -> preprocess -> train -> infer, words below, doors above."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("pipeline", "preprocess", "train", "infer", "configs")
+WORDS = {"types", "errors", "config", "files", "ledger", "workers"}
+DOORS = {"cli", "demo", "doctor", "__main__"}
+MAY_IMPORT = {  # room -> what of dfpipe it may know
+    "words": WORDS,
+    "preprocess": WORDS | {"preprocess"},
+    "train": WORDS | {"preprocess", "train"},
+    "infer": WORDS | {"preprocess", "train", "infer"},
+    "doors": WORDS | DOORS | {"preprocess", "train", "infer"},
+    "configs": set(),
+}
+MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def room_of(path: Path) -> str:
+    folder, stem = path.relative_to(ROOT).parts[0], path.stem
+    if folder != "pipeline":
+        return folder
+    return "doors" if stem in DOORS else "words"
+
+
+def imported(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.append(node.module or "")
+            if node.module == "dfpipe":
+                names += [f"dfpipe.{alias.name}" for alias in node.names if not alias.name.startswith("__")]
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_from_right_to_left(path: Path) -> None:
+    allowed = MAY_IMPORT[room_of(path)]
+    for name in imported(path):
+        assert name.split(".")[0] not in ROOMS, f"{path} imports {name}: rooms are imported as dfpipe.X"
+        if name.startswith("dfpipe."):
+            assert name.split(".")[1] in allowed, f"{path} may not import {name}"
+
+
+def test_every_trunk_module_is_a_word_or_a_door() -> None:
+    found = {path.stem for path in (ROOT / "pipeline").glob("*.py")} - {"__init__"}
+    assert found == WORDS | DOORS
+
+
+def test_only_the_command_line_knows_click() -> None:
+    for path in MODULES:
+        if path.stem != "cli":
+            assert "click" not in imported(path), path
+
+
+def test_nothing_unpickles() -> None:
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        assert "pickle" not in imported(path)
+        for line in text.splitlines():
+            if "torch.load(" in line:
+                assert "weights_only=True" in line, path

@@ -1,0 +1,59 @@
+"""setup.cfg lists every package: an unlisted one works in an editable install and is missing from the wheel."""
+
+import configparser
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import dfpipe
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def test_every_folder_with_code_is_listed(setup: configparser.ConfigParser) -> None:
+    rooms = dict(line.split(" = ") for line in lines(setup["options"]["package_dir"]))
+    folders = {folder: package for package, folder in rooms.items()}
+    expected = set()
+    for init in ROOT.glob("*/**/__init__.py"):
+        first, *rest = init.parent.relative_to(ROOT).parts
+        if first in folders:
+            expected.add(".".join([folders[first], *rest]))
+    assert set(lines(setup["options"]["packages"])) == expected
+
+
+def test_every_module_lies_in_a_package() -> None:
+    for room in ("pipeline", "preprocess", "train", "infer", "configs"):
+        for module in (ROOT / room).rglob("*.py"):
+            assert (module.parent / "__init__.py").is_file(), module
+
+
+def test_the_installed_version_is_the_one_in_the_code() -> None:
+    assert metadata.version("dfpipe") == dfpipe.__version__
+
+
+def test_recipes_and_types_are_package_data(setup: configparser.ConfigParser) -> None:
+    data = setup["options.package_data"]
+    assert "*.yaml" in data["dfpipe.configs"]
+    assert "py.typed" in data["dfpipe"]
+
+
+def test_pyproject_holds_no_second_truth() -> None:
+    assert set(tomllib.loads((ROOT / "pyproject.toml").read_text())) == {"build-system", "tool"}
+
+
+def test_no_two_packages_that_overwrite_each_other(setup: configparser.ConfigParser) -> None:
+    wanted = {line.split(">")[0].split("=")[0] for line in lines(setup["options"]["install_requires"])}
+    assert not {"decord", "opencv-python"} & wanted

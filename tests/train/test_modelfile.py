@@ -1,0 +1,112 @@
+import dataclasses
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dfpipe.config import FacesConfig
+from dfpipe.errors import ModelFileError
+from dfpipe.train.modelfile import ModelCard, load_model, read_card, save_model
+from dfpipe.train.models import FaceClassifier, create_model
+
+CARD = ModelCard("test", "resnet18", 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), FacesConfig(crop_scale=0.85))
+
+
+@pytest.fixture(scope="module")
+def network() -> FaceClassifier:
+    return create_model("resnet18", "none")[0].eval()
+
+
+@pytest.fixture
+def saved(network: FaceClassifier, tmp_path: Path) -> Path:
+    save_model(tmp_path / "m.safetensors", network, CARD)
+    return tmp_path / "m.safetensors"
+
+
+def test_round_trip(network: FaceClassifier, saved: Path) -> None:
+    loaded = load_model(saved)
+    assert loaded.card == CARD
+    assert read_card(saved) == CARD
+    images = torch.rand(3, 3, 64, 64)
+    torch.testing.assert_close(loaded.network(images), network(images))
+    assert len(loaded.sha256) == 64
+
+
+def test_saving_is_repeatable(network: FaceClassifier, saved: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "again.safetensors", network, CARD)
+    assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
+
+
+def rewritten(saved: Path, change: dict[str, Any]) -> Path:
+    card = json.loads(json.dumps(dataclasses.asdict(CARD))) | change
+    save_file(load_file(saved), saved, metadata={"dfpipe": json.dumps(card)})
+    return saved
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 99},
+        {"threshold": 0.9},
+        {"band": [0.6, 0.4]},
+        {"band": 3},
+        {"mean": None},
+        {"faces": {"crop_scale": "wide"}},
+        {"faces": {"unheard_of": 1}},
+        {"image_size": -1},
+    ],
+)
+def test_descriptions_that_make_no_sense_are_refused(saved: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(ModelFileError, match="cannot be understood"):
+        read_card(rewritten(saved, change))
+
+
+def test_unknown_architecture(saved: Path) -> None:
+    with pytest.raises(ModelFileError, match="update dfpipe and timm"):
+        load_model(rewritten(saved, {"architecture": "resnet_of_tomorrow"}))
+
+
+def test_tensors_of_another_network(saved: Path) -> None:
+    with pytest.raises(ModelFileError, match="not those of resnet34"):
+        load_model(rewritten(saved, {"architecture": "resnet34"}))
+
+
+def test_weights_that_are_no_numbers(saved: Path) -> None:
+    tensors = load_file(saved)
+    tensors["backbone.fc.weight"][0, 0] = float("nan")
+    save_file(tensors, saved, metadata={"dfpipe": json.dumps(dataclasses.asdict(CARD))})
+    with pytest.raises(ModelFileError, match=r"backbone\.fc\.weight"):
+        load_model(saved)
+
+
+def test_files_that_are_no_models(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    lying = struct.pack("<Q", 2**40) + b"{" + b"x" * 100
+    for content in (b"", b"text", b"PK\x03\x04" + b"\0" * 100, lying, saved.read_bytes()[:5000]):
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError):
+            load_model(path)
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        load_model(tmp_path / "missing.safetensors")
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        load_model(tmp_path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ModelFileError, match="not written by dfpipe"):
+        load_model(path)
+
+
+def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
+    trap = tmp_path / "touched"
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (trap,)
+
+    torch.save({"state_dict": Evil()}, tmp_path / "m.pt")
+    with pytest.raises(ModelFileError, match="not a model file"):
+        load_model(tmp_path / "m.pt")
+    assert not trap.exists()
