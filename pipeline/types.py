@@ -67,6 +67,7 @@ class MediaItem:
     method: str = ""  # how it was manipulated, "" where unknown or real
     group: str = ""  # source clip or identity: everything of one group goes to one split
     split: str | None = None  # the publisher's split, if there is one
+    members: tuple[str, ...] = ()  # pictures inside `path`: one in a zip archive, or the frames of a clip in a folder
 
 
 @dataclass(frozen=True, slots=True)
