@@ -29,7 +29,11 @@ def _require(condition: bool, message: str) -> None:
 class FacesConfig:
     """How faces are found and cut. Stored in every model file, so that inference cuts its crops exactly like training."""
 
-    frames: int = 32  # wanted per clip, spread evenly: as the DFDC winner used at inference
+    sampling: str = "uniform"  # uniform | every | fps | keyframes | at_least
+    frames: int = 32  # per clip for uniform (as the DFDC winner used at inference); with a face for at_least
+    every: int = 10  # frames from one to the next, for every
+    fps: float = 1.0  # frames per second of the clip, for fps
+    max_frames: int = 256  # looked at in one clip at most, whatever the sampling; more are thinned out evenly
     reader: str = "auto"  # auto | decord | pyav
     detector: str = "mtcnn"
     detect_side: int = 640  # px of the longer side of the picture that the detector sees first
@@ -39,10 +43,15 @@ class FacesConfig:
     min_confidence: float = 0.9  # boxes below are dropped after the cascade
     crop_scale: float = 1.3  # side of the square crop / longer side of the face box: as in FaceForensics++
     crop_size: int = 256  # px
+    align: bool = False  # turn each crop so that the five landmarks lie where they do in an upright face
+    detector_model: str = ""  # file of a detector that ships none (yunet)
     max_faces: int = 32  # kept per frame, the largest first
 
     def __post_init__(self) -> None:
         _require(self.frames >= 1, "preprocess.faces.frames must be at least 1")
+        _require(self.every >= 1, "preprocess.faces.every must be at least 1")
+        _require(self.fps > 0, "preprocess.faces.fps must be above 0")
+        _require(self.max_frames >= 1, "preprocess.faces.max_frames must be at least 1")
         _require(self.detect_side >= 64, "preprocess.faces.detect_side must be at least 64 px")
         _require(self.min_face >= 12, "preprocess.faces.min_face must be at least 12 px, the window of P-Net")
         _require(0.3 <= self.crop_scale <= 10, "preprocess.faces.crop_scale must lie between 0.3 and 10")
@@ -74,11 +83,15 @@ class PreprocessConfig:
     faces: FacesConfig = field(default_factory=FacesConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     stills: str = "auto"  # auto | detect | as-is: are still images pictures with faces in them, or face crops already?
+    crop_format: str = "jpeg"  # jpeg (4:4:4) | png
     jpeg_quality: int = 95
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # train, validation, test where the publisher gives none
+    folds: int = 0  # cross-validation folds by group, in the manifest's column fold; 0 = none
 
     def __post_init__(self) -> None:
         _require(self.stills in ("auto", "detect", "as-is"), "preprocess.stills must be auto, detect or as-is")
+        _require(self.crop_format in ("jpeg", "png"), "preprocess.crop_format must be jpeg or png")
+        _require(self.folds == 0 or self.folds >= 2, "preprocess.folds must be 0 (none) or at least 2")
         _require(1 <= self.jpeg_quality <= 100, "preprocess.jpeg_quality must lie between 1 and 100")
         _require(
             all(0 <= s <= 1 for s in self.split) and abs(sum(self.split) - 1) < 1e-6,

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dfpipe.errors import DfpipeError
 from dfpipe.preprocess.boxes import centre
@@ -29,6 +30,49 @@ def crop_face(image: Image, box: FaceBox, scale: float, size: int) -> Image:
     return resize(_cut(image, left, top, side), size)
 
 
+# Where eyes, nose and mouth corners of an upright face lie, from the centre of its MTCNN box in units of the box's longer
+# side: mean over 394 FFHQ portraits, made symmetric. A crop so aligned shows as much of a face as one that is not.
+LANDMARKS = ((-0.170, -0.111), (0.170, -0.111), (0.0, 0.090), (-0.156, 0.246), (0.156, 0.246))
+
+
+def align_face(image: Image, box: FaceBox, scale: float, size: int) -> Image:
+    """Cuts a face turned upright, so that its five landmarks lie where `LANDMARKS` says.
+
+    As nearly as turning, shifting and one scale for both axes can bring them (least squares). Past the border, the edge
+    pixels are repeated.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        box: With five landmarks; without them the crop is cut by `crop_face`.
+        scale: Side of the square / longer side of the box of an upright face.
+        size: Side of the result in px.
+
+    Returns:
+        RGB uint8 (size, size, 3).
+    """
+    if len(box.landmarks) != len(LANDMARKS):
+        return crop_face(image, box, scale, size)
+    # Points as complex numbers: turning and scaling is one factor, shifting one summand.
+    seen = np.array([complex(x, y) for x, y in box.landmarks])
+    wanted = np.array([complex(x, y) for x, y in LANDMARKS]) * size / scale + complex(size, size) / 2
+    spread = seen - seen.mean()
+    if not np.abs(spread).sum():
+        return crop_face(image, box, scale, size)
+    factor = np.vdot(spread, wanted - wanted.mean()) / np.vdot(spread, spread).real
+    shift = wanted.mean() - factor * seen.mean()
+    matrix = np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+    return _warp(image, matrix, abs(factor), size)
+
+
+def _warp(image: Image, matrix: NDArray[np.float64], factor: float, size: int) -> Image:
+    """Applies a similarity; a shrinking one in two steps, because bilinear sampling of every second pixel aliases."""
+    inner = size if factor >= 1 else round(size / factor)
+    warped = cv2.warpAffine(
+        image, matrix * (inner / size), (inner, inner), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return resize(np.asarray(warped, np.uint8), size)
+
+
 def resize(square: Image, size: int) -> Image:
     """Resizes to (size, size): by area when shrinking, which does not alias, by cubic interpolation when growing."""
     shrinks = square.shape[0] > size
@@ -50,15 +94,19 @@ def padded(image: Image, px: int) -> Image:
 
 def encode_jpeg(image: Image, quality: int) -> bytes:
     """RGB picture to JPEG without colour subsampling (4:4:4), which would smear the very edges that give fakes away."""
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return _encoded(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])
+
+
+def encode_png(image: Image) -> bytes:
+    """RGB picture to PNG: nothing is lost, for about four times the bytes."""
+    return _encoded(image, ".png", [])
+
+
+def _encoded(image: Image, suffix: str, options: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
-        raise DfpipeError("OpenCV could not encode a face crop as JPEG")
+        raise DfpipeError(f"OpenCV could not encode a face crop as {suffix}")
     return data.tobytes()
 
 

@@ -1,19 +1,21 @@
 """Find and cut the faces of one clip or still: what extraction and inference both do with a file, in the same code."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from dfpipe.config import FacesConfig, LimitsConfig
-from dfpipe.errors import CorruptMedia, DfpipeError
+from dfpipe.errors import CorruptMedia, DfpipeError, MediaError
+from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.containers import media_kind
-from dfpipe.preprocess.crops import crop_face, padded, resize, squared
+from dfpipe.preprocess.crops import align_face, crop_face, padded, resize, squared
 from dfpipe.preprocess.faces import find_faces, load_detector
-from dfpipe.preprocess.readers import BATCH, open_image, open_video
-from dfpipe.preprocess.sampling import uniform
+from dfpipe.preprocess.readers import BATCH, VideoReader, open_image, open_video
+from dfpipe.preprocess.sampling import further, pick
+from dfpipe.preprocess.timeline import Timeline
 from dfpipe.preprocess.tracks import join, short
 from dfpipe.types import FaceBox, FaceCrop, Frame, Image, State, VideoInfo
 
@@ -58,67 +60,110 @@ class FaceFinder:
         self.limits = limits
         self._detector = load_detector(config, device)
 
-    def find(self, path: Path, as_is: bool = False) -> FoundFaces:
+    def find(self, path: Path, as_is: bool = False, members: Sequence[str] = ()) -> FoundFaces:
         """Reads a clip or still, finds its faces and cuts them.
 
         Args:
             path: The file; its content decides what it is, not its name.
-            as_is: A still is a face crop already and only resized.
+            as_is: Stills, and frames in a folder, are face crops already and only resized.
+            members: A picture inside `path`, a zip archive, or the frames of a clip inside `path`, a folder.
 
         Raises:
             MediaError: In its kinds, each with the state that the input ends in.
         """
-        if media_kind(path) == "image":
-            return self._find_in_still(path, as_is)
+        if path.is_dir() and members:
+            return self._find_in_frames([path / member for member in members], as_is)
+        if members or media_kind(path) == "image":
+            return self._find_in_still(self._read(path, members), as_is)
         return self._find_in_clip(path)
 
-    def crop_scale_of(self, path: Path) -> float | None:
+    def crop_scale_of(self, path: Path, members: Sequence[str] = ()) -> float | None:
         """How a still is framed: its side / the longer side of its face box; None if no face is found.
 
         The picture is surrounded by its own repeated edge first, because tight crops cut off chin and forehead, without
         which the detector sees no face.
         """
-        image = squared(open_image(path, self.limits))
+        image = squared(self._read(path, members))
         border = max(1, round(0.18 * image.shape[0]))
         found = find_faces(self._detector, [padded(image, border)], self.config)[0]
         return image.shape[0] / found[0].side if found else None
 
     def _find_in_clip(self, path: Path) -> FoundFaces:
         with open_video(path, self.config.reader, self.limits) as video:
-            wanted = uniform(video.frame_count, self.config.frames)
-            seen = [found for batch in _batches(video.frames(wanted)) for found in self._detect_and_cut(batch)]
+            wanted = pick(video.timeline, self.config)
+            seen = self._look(video, wanted)
+            while more := self._more(len(video.timeline.times), wanted, seen):
+                seen = sorted(seen + self._look(video, more), key=lambda s: s.index)
+                wanted = sorted(wanted + more)
             info, damage = video.info, video.damage
-        if not seen:
-            raise CorruptMedia(f"no frame can be decoded{': ' + damage if damage else ''}")
-        crops, dropped = _by_person(seen)
-        with_face = len({crop.frame_index for crop in crops})
-        state, reason = _judge_reading(len(wanted), len(seen), with_face, damage)
-        return FoundFaces(state, reason, "video", info, len(wanted), len(seen), with_face, dropped, crops)
+        return _clip(seen, len(wanted), info, damage)
+
+    def _look(self, video: VideoReader, wanted: Sequence[int]) -> list["_Seen"]:
+        return [found for batch in _batches(video.frames(wanted)) for found in self._detect_and_cut(batch)]
+
+    def _more(self, frame_count: int, wanted: Sequence[int], seen: Sequence["_Seen"]) -> list[int]:
+        """For `at_least`: which frames to look at next, none when enough show a face or the budget is spent."""
+        lacking = self.config.frames - sum(bool(s.boxes) for s in seen)
+        budget = self.config.max_frames - len(wanted)
+        if self.config.sampling != "at_least" or lacking <= 0 or budget <= 0:
+            return []
+        return further(frame_count, wanted, min(max(lacking, BATCH), budget))
+
+    def _find_in_frames(self, paths: Sequence[Path], as_is: bool) -> FoundFaces:
+        """A clip that a publisher ships as pictures. They carry no times: each place counts as a second."""
+        line = Timeline(tuple(map(float, range(len(paths)))))
+        wanted = pick(line, self.config)
+        seen, lost = [], ""
+        for index in wanted:
+            try:
+                image = self._read(paths[index], ())
+            except MediaError as error:
+                lost = f"{paths[index].name}: {error}"
+                continue
+            frame = Frame(index, line.times[index], image)
+            seen += [_Seen(index, frame.time_s, *self._whole(image))] if as_is else self._detect_and_cut([frame])
+            info = VideoInfo(image.shape[1], image.shape[0], None, len(paths), None, "", reader="pillow")
+        return _clip(seen, len(wanted), info if seen else None, lost)
+
+    def _read(self, path: Path, members: Sequence[str]) -> Image:
+        return open_image(read_member(path, members[0], self.limits) if members else path, self.limits)
+
+    def _whole(self, image: Image) -> tuple[list[FaceBox], list[Image]]:
+        """A picture that is a face crop already."""
+        height, width = image.shape[:2]
+        return [FaceBox(0.0, 0.0, float(width), float(height), 1.0)], [resize(squared(image), self.config.crop_size)]
+
+    def _cut(self, image: Image, box: FaceBox) -> Image:
+        cut = align_face if self.config.align else crop_face
+        return cut(image, box, self.config.crop_scale, self.config.crop_size)
 
     def _detect_and_cut(self, batch: list[Frame]) -> list["_Seen"]:
         """Cuts at once, so that full-size frames need not be kept."""
-        cfg = self.config
+        found = find_faces(self._detector, [f.image for f in batch], self.config)
         return [
-            _Seen(f.index, f.time_s, boxes, [crop_face(f.image, b, cfg.crop_scale, cfg.crop_size) for b in boxes])
-            for f, boxes in zip(batch, find_faces(self._detector, [f.image for f in batch], cfg), strict=True)
+            _Seen(f.index, f.time_s, boxes, [self._cut(f.image, box) for box in boxes])
+            for f, boxes in zip(batch, found, strict=True)
         ]
 
-    def _find_in_still(self, path: Path, as_is: bool) -> FoundFaces:
-        cfg = self.config
-        image = open_image(path, self.limits)
-        height, width = image.shape[:2]
+    def _find_in_still(self, image: Image, as_is: bool) -> FoundFaces:
         if as_is:
-            whole = FaceBox(0.0, 0.0, float(width), float(height), 1.0)
-            crops = [FaceCrop(0, 0.0, 0, whole, resize(squared(image), cfg.crop_size))]
+            boxes, images = self._whole(image)
         else:
-            faces = find_faces(self._detector, [image], cfg)[0]
-            crops = [
-                FaceCrop(0, 0.0, track, face, crop_face(image, face, cfg.crop_scale, cfg.crop_size))
-                for track, face in enumerate(faces)
-            ]
-        info = VideoInfo(width, height, None, 1, None, "", reader="pillow")
+            boxes = find_faces(self._detector, [image], self.config)[0]
+            images = [self._cut(image, box) for box in boxes]
+        crops = tuple(FaceCrop(0, 0.0, i, *face) for i, face in enumerate(zip(boxes, images, strict=True)))
+        info = VideoInfo(image.shape[1], image.shape[0], None, 1, None, "", reader="pillow")
         state, reason = _judge_reading(1, 1, bool(crops), "")
-        return FoundFaces(state, reason, "image", info, 1, 1, int(bool(crops)), 0, tuple(crops))
+        return FoundFaces(state, reason, "image", info, 1, 1, int(bool(crops)), 0, crops)
+
+
+def _clip(seen: list[_Seen], wanted: int, info: VideoInfo | None, damage: str) -> FoundFaces:
+    if not seen or info is None:
+        raise CorruptMedia(f"no frame can be decoded{': ' + damage if damage else ''}")
+    crops, dropped = _by_person(seen)
+    with_face = len({crop.frame_index for crop in crops})
+    state, reason = _judge_reading(wanted, len(seen), with_face, damage)
+    return FoundFaces(state, reason, "video", info, wanted, len(seen), with_face, dropped, crops)
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
@@ -190,6 +235,9 @@ def setup_of(config: FacesConfig, limits: LimitsConfig) -> partial[None]:
     return partial(start_finder, config, limits)
 
 
-def crop_scale_task(path: Path) -> float | None:
-    """`FaceFinder.crop_scale_of` in a worker."""
-    return this_finder().crop_scale_of(path)
+def crop_scale_task(where: tuple[Path, tuple[str, ...]]) -> float | None:
+    """`FaceFinder.crop_scale_of` in a worker, for a path and what is meant inside it."""
+    path, members = where
+    if path.is_dir() and members:
+        path, members = path / members[0], ()
+    return this_finder().crop_scale_of(path, members)

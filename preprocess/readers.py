@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import CorruptMedia, TooLargeMedia, UnsupportedMedia, choose
+from dfpipe.preprocess.timeline import Timeline
 from dfpipe.types import Frame, Image, VideoInfo
 
 BATCH = 8  # frames decoded at a time by decord: 50 MB at 1080p, 200 MB at 4K
@@ -70,7 +72,7 @@ class VideoReader(Protocol):
     """A clip that is open for reading."""
 
     info: VideoInfo
-    frame_count: int  # frames that can be asked for
+    timeline: Timeline
     damage: str  # what is known to be lost, "" if nothing; complete only after `frames` is used up
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
@@ -99,12 +101,17 @@ def open_video(path: Path, reader: str = "auto", limits: LimitsConfig | None = N
     """
     limits = limits or LimitsConfig()
     opener = choose(READERS, reader, "reader")
-    with contextlib.closing(opener(path, _probe(path, limits), limits)) as opened:
+    info, timeline = probe(path, limits)
+    with contextlib.closing(opener(path, info, timeline, limits)) as opened:
         yield opened
 
 
-def open_image(path: Path, limits: LimitsConfig | None = None) -> Image:
+def open_image(source: Path | bytes, limits: LimitsConfig | None = None) -> Image:
     """Reads a still, upright by its EXIF orientation, as RGB.
+
+    Args:
+        source: A file, or the bytes of one.
+        limits: What is refused before decoding.
 
     Raises:
         UnsupportedMedia: Not one of the formats that we read.
@@ -114,7 +121,8 @@ def open_image(path: Path, limits: LimitsConfig | None = None) -> Image:
     megapixels = (limits or LimitsConfig()).image_megapixels
     PillowImage.MAX_IMAGE_PIXELS = None  # Pillow only warns up to twice its limit; ours is checked below
     try:
-        with PillowImage.open(path, formats=_IMAGE_FORMATS) as picture:
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        with PillowImage.open(opened, formats=_IMAGE_FORMATS) as picture:
             if picture.width * picture.height > megapixels * 1e6:
                 raise TooLargeMedia(f"{picture.width} x {picture.height} px is over {megapixels:g} megapixels")
             return np.array(_to_rgb(ImageOps.exif_transpose(picture)))
@@ -134,23 +142,19 @@ def _to_rgb(picture: PillowImage.Image) -> PillowImage.Image:
 # ---- what a clip says of itself -----------------------------------------------------------------------------------
 
 
-def _open_container(path: Path) -> Any:
-    """Opens the demuxer with its border guards up, and maps its errors to ours."""
-    try:
-        return av.open(str(path), options=dict(_OPEN_OPTIONS), metadata_errors="replace")
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise CorruptMedia(f"no clip can be read from it: {_short(error)}") from error
+def probe(path: Path, limits: LimitsConfig) -> tuple[VideoInfo, Timeline]:
+    """Reads headers and packets, and refuses what is unsupported or over a limit, before anything is decoded.
 
-
-def _probe(path: Path, limits: LimitsConfig) -> VideoInfo:
-    """Reads the headers and refuses what is unsupported or over a limit, before anything is decoded."""
+    Raises:
+        MediaError: As for `open_video`.
+    """
     size_gb = path.stat().st_size / 1e9
     if size_gb > limits.file_gb:
         raise TooLargeMedia(f"{size_gb:.1f} GB is over the limit of {limits.file_gb:g} GB")
     with _open_container(path) as container:
-        if not container.streams.video:
+        stream = container.streams.best("video")
+        if stream is None:
             raise UnsupportedMedia("it has no picture stream")
-        stream = container.streams.video[0]
         context = stream.codec_context
         if context is None or context.name not in _CODECS:
             raise UnsupportedMedia(f"codec {context.name if context else 'unknown'} is not one that we decode")
@@ -159,14 +163,52 @@ def _probe(path: Path, limits: LimitsConfig) -> VideoInfo:
         duration = container.duration / av.time_base if container.duration else None
         if duration and duration > limits.duration_s:
             raise TooLargeMedia(f"{duration:.0f} s long, over the limit of {limits.duration_s:g} s")
-        return VideoInfo(
+        info = VideoInfo(
             width=context.width,
             height=context.height,
             fps=float(stream.average_rate) if stream.average_rate else None,
             frame_count=stream.frames or None,
             duration_s=duration,
-            codec=stream.codec.canonical_name if hasattr(stream.codec, "canonical_name") else context.name,
+            codec=stream.codec.canonical_name,
         )
+        timeline = _timeline(container, stream, info.fps)
+    if not timeline.times:
+        raise CorruptMedia("no picture data can be read from it")
+    return info, timeline
+
+
+def _timeline(container: Any, stream: Any, fps: float | None) -> Timeline:
+    """Lists the frames by their packets: headers over-report, and transport streams report nothing."""
+    stamps: list[tuple[int, bool]] = []
+    hidden = unstamped = 0
+    with contextlib.suppress(av.error.FFmpegError):
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            hidden += packet.is_discard
+            unstamped += packet.pts is None
+            if packet.pts is not None and not packet.is_discard:
+                stamps.append((packet.pts, packet.is_keyframe))
+    if unstamped or len({stamp for stamp, _ in stamps}) < len(stamps):
+        count = len(stamps) + unstamped
+        rate = fps or 1.0  # elementary streams carry no times: the frame rate is all there is
+        return Timeline(tuple(i / rate for i in range(count)), (), (), hidden)
+    stamps.sort()
+    start, tick = (stamps[0][0] if stamps else 0), float(stream.time_base or 1)
+    return Timeline(
+        times=tuple(round((stamp - start) * tick, 6) for stamp, _ in stamps),
+        stamps=tuple(stamp for stamp, _ in stamps),
+        keyframes=tuple(i for i, (_, key) in enumerate(stamps) if key),
+        hidden=hidden,
+    )
+
+
+def _open_container(path: Path) -> Any:
+    """Opens the demuxer with its border guards up, and maps its errors to ours."""
+    try:
+        return av.open(str(path), options=dict(_OPEN_OPTIONS), metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        raise CorruptMedia(f"no clip can be read from it: {_short(error)}") from error
 
 
 def _short(error: BaseException) -> str:
@@ -182,23 +224,22 @@ class DecordReader:
 
     name = "decord"
 
-    def __init__(self, path: Path, info: VideoInfo, limits: LimitsConfig) -> None:
+    def __init__(self, path: Path, info: VideoInfo, timeline: Timeline, limits: LimitsConfig) -> None:
         import decord
 
         decord.logging.set_level(decord.logging.QUIET)
+        self._errors = (decord.DECORDError, RuntimeError, IndexError, ValueError, OSError)
         try:
             self._video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-            self.frame_count = len(self._video)
-            self._start = float(self._video.get_frame_timestamp(0)[0]) if self.frame_count else 0.0
-            height, width = self._video[0].shape[:2] if self.frame_count else (info.height, info.width)
-        except (decord.DECORDError, RuntimeError, IndexError, ValueError, OSError) as error:
+            count = len(self._video)
+            height, width = self._video[0].shape[:2] if count else (info.height, info.width)
+        except self._errors as error:
             raise CorruptMedia("decord cannot open it") from error
-        if self.frame_count == 0:
-            raise CorruptMedia("decord finds no frame in it")
-        self._longest_s = limits.duration_s
-        self._errors = (decord.DECORDError, RuntimeError, IndexError, ValueError)
+        if count != len(timeline.times):
+            raise CorruptMedia(f"decord counts {count} frames, {len(timeline.times)} are to be shown")
+        self.timeline = timeline
         self.info = replace(info, reader=self.name, width=width, height=height)
-        self.damage = _missing(self.frame_count, info)
+        self.damage = _missing(timeline, info)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """See `VideoReader.frames`."""
@@ -206,13 +247,10 @@ class DecordReader:
             batch = list(indices[start : start + BATCH])
             try:
                 images = self._video.get_batch(batch).asnumpy()
-                times = [round(float(self._video.get_frame_timestamp(i)[0]) - self._start, 6) for i in batch]
             except self._errors as error:
                 raise CorruptMedia("decord cannot decode it") from error
-            if not 0 <= times[0] <= times[-1] <= self._longest_s:  # seen with MPEG program streams: 1e14 s
-                raise CorruptMedia("decord gives it impossible times")
-            for index, time_s, image in zip(batch, times, images, strict=True):
-                yield Frame(index, time_s, image)
+            for index, image in zip(batch, images, strict=True):
+                yield Frame(index, self.timeline.times[index], image)
 
     def close(self) -> None:
         """Frees the decoder."""
@@ -220,72 +258,60 @@ class DecordReader:
 
 
 class PyAVReader:
-    """PyAV: one pass from the start, packet by packet, so that a damaged one costs only itself."""
+    """PyAV: packet by packet, so that a damaged one costs only itself; whole groups without a wanted frame are skipped."""
 
     name = "pyav"
 
-    def __init__(self, path: Path, info: VideoInfo, limits: LimitsConfig) -> None:
+    def __init__(self, path: Path, info: VideoInfo, timeline: Timeline, limits: LimitsConfig) -> None:
         self._path = path
         self._limits = limits
-        self.frame_count = self._count_packets()
-        if self.frame_count == 0:
-            raise CorruptMedia("no picture data can be read from it")
+        self.timeline = timeline
         self.info = replace(info, reader=self.name)
-        self.damage = _missing(self.frame_count, info)
+        self.damage = _missing(timeline, info)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """See `VideoReader.frames`."""
-        wanted = set(indices)
-        last = min(max(wanted, default=-1), self._limits.scan_frames - 1)
-        start: float | None = None
+        wanted = list(indices)
         errors = 0
-        for index, frame in enumerate(self._decode()):
-            if frame is None:
-                errors += 1
-                continue
-            time_s = self._time(frame, index)
-            start = time_s if start is None else start
-            if index in wanted:
-                yield Frame(index, round(time_s - start, 6), self._upright(frame))
-            if index >= last:
-                break
+        with _open_container(self._path) as container:
+            stream = container.streams.best("video")
+            stream.thread_count = 1
+            stream.codec_context.options = {"max_pixels": str(int(self._limits.frame_megapixels * 1e6))}
+            for start, group in self.timeline.jumps(wanted):
+                if start is not None:
+                    container.seek(self.timeline.stamps[start], stream=stream)
+                last = group[-1]
+                left = set(group)
+                for index, frame in self._decode(container, stream):
+                    if frame is None:
+                        errors += 1
+                    elif index in left:
+                        left.discard(index)
+                        yield Frame(index, self.timeline.times[index], self._upright(frame))
+                    if index is not None and index >= last:
+                        break
         if errors:
             self.damage = self.damage or f"{errors} damaged packets"
 
     def close(self) -> None:
         """Nothing stays open between calls."""
 
-    def _count_packets(self) -> int:
-        """Frames in the file by its packets: headers over-report, and transport streams report nothing."""
-        count = 0
-        with _open_container(self._path) as container, contextlib.suppress(av.error.FFmpegError):
-            for packet in container.demux(video=0):
-                count += bool(packet.size) and not packet.is_discard
-        return count
-
-    def _decode(self) -> Iterator[Any]:
-        """Decoded frames in presentation order, None for each packet that fails."""
-        with _open_container(self._path) as container:
-            stream = container.streams.video[0]
-            stream.thread_count = 1
-            stream.codec_context.options = {"max_pixels": str(int(self._limits.frame_megapixels * 1e6))}
-            packets = container.demux(stream)
-            while True:
-                try:
-                    packet = next(packets)
-                    yield from packet.decode()
-                except StopIteration:
-                    return
-                except av.error.EOFError:
-                    return
-                except av.error.FFmpegError:
-                    yield None
-
-    def _time(self, frame: Any, index: int) -> float:
-        """Presentation time in s; elementary streams carry none, then the frame rate is all there is."""
-        if frame.time is not None:
-            return float(frame.time)
-        return index / self.info.fps if self.info.fps else 0.0
+    def _decode(self, container: Any, stream: Any) -> Iterator[tuple[int | None, Any]]:
+        """(index, frame) in presentation order from where the container stands; (None, None) for a packet that fails."""
+        place = {stamp: index for index, stamp in enumerate(self.timeline.stamps)}
+        decoded = 0
+        packets = container.demux(stream)
+        while decoded < self._limits.scan_frames:
+            try:
+                frames = next(packets).decode()
+            except (StopIteration, av.error.EOFError):
+                return
+            except av.error.FFmpegError:
+                yield None, None
+                continue
+            for frame in frames:
+                yield (place.get(frame.pts, -1) if place else decoded), frame
+                decoded += 1
 
     def _upright(self, frame: Any) -> Image:
         image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
@@ -296,13 +322,14 @@ class PyAVReader:
 
 
 class AutoReader:
-    """decord, and PyAV from the frame on at which decord gives up."""
+    """decord, and PyAV for what decord refuses, from the frame on at which it gives up."""
 
-    def __init__(self, path: Path, info: VideoInfo, limits: LimitsConfig) -> None:
-        self._again: Callable[[], VideoReader] = lambda: PyAVReader(path, info, limits)
+    def __init__(self, path: Path, info: VideoInfo, timeline: Timeline, limits: LimitsConfig) -> None:
+        self._again: Callable[[], VideoReader] = lambda: PyAVReader(path, info, timeline, limits)
         self._reader: VideoReader
+        self.timeline = timeline
         try:
-            self._reader = DecordReader(path, info, limits)
+            self._reader = DecordReader(path, info, timeline, limits)
         except CorruptMedia:
             self._reader = self._again()
 
@@ -310,11 +337,6 @@ class AutoReader:
     def info(self) -> VideoInfo:
         """What the reader that answered says."""
         return self._reader.info
-
-    @property
-    def frame_count(self) -> int:
-        """Frames that can be asked for."""
-        return self._reader.frame_count
 
     @property
     def damage(self) -> str:
@@ -339,22 +361,21 @@ class AutoReader:
         self._reader.close()  # type: ignore[attr-defined]
 
 
-READERS: dict[str, Callable[[Path, VideoInfo, LimitsConfig], Any]] = {
+READERS: dict[str, Callable[[Path, VideoInfo, Timeline, LimitsConfig], Any]] = {
     "auto": AutoReader,
     "decord": DecordReader,
     "pyav": PyAVReader,
 }
 
 
-def _missing(frame_count: int, info: VideoInfo) -> str:
+def _missing(timeline: Timeline, info: VideoInfo) -> str:
     """Says what the file claims and does not hold, "" if nothing.
 
     Files without a frame count (fragmented MP4, Matroska) still claim a duration: a fifth short of it is a cut file, less
     can be a frame rate that varies.
     """
-    if info.frame_count:
-        return (
-            f"only {frame_count} of {info.frame_count} frames are in the file" if frame_count < info.frame_count else ""
-        )
+    there = len(timeline.times)
+    if info.frame_count and not timeline.hidden:  # of hidden frames the demuxer leaves some out altogether
+        return f"only {there} of {info.frame_count} frames are in the file" if there < info.frame_count else ""
     expected = (info.duration_s or 0) * (info.fps or 0)
-    return f"the file holds {frame_count} of about {expected:.0f} frames" if frame_count < 0.8 * expected else ""
+    return f"the file holds {there} of about {expected:.0f} frames" if there < 0.8 * expected else ""

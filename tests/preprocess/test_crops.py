@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dfpipe.preprocess.crops import crop_face, encode_jpeg, padded, resize, squared
+from dfpipe.preprocess.crops import LANDMARKS, align_face, crop_face, encode_jpeg, encode_png, padded, resize, squared
 from dfpipe.types import FaceBox
 
 RNG = np.random.default_rng(0)
@@ -66,3 +66,44 @@ def test_jpeg_keeps_colour_edges() -> None:
     back = cv2.cvtColor(cv2.imdecode(np.frombuffer(encode_jpeg(picture, 95), np.uint8), 1), cv2.COLOR_BGR2RGB)
     assert back[32, 31, 0] > 220
     assert back[32, 31, 2] < 40
+
+
+def face_at(points: np.ndarray) -> FaceBox:
+    return FaceBox(*points.min(0).tolist(), *points.max(0).tolist(), 1.0, tuple(map(tuple, points.tolist())))
+
+
+@pytest.mark.parametrize("degrees", [0, 25, -40, 170])
+@pytest.mark.parametrize("side", [60.0, 400.0])
+def test_aligned_faces_are_upright_and_of_one_size(degrees: float, side: float) -> None:
+    """A turned and scaled face of which one landmark is marked: it lands where it should."""
+    turn = np.exp(1j * np.deg2rad(degrees))
+    places = [complex(450, 430) + side * turn * complex(x, y) for x, y in LANDMARKS]
+    face = face_at(np.array([(p.real, p.imag) for p in places]))
+    for place, (x, y) in zip(places, LANDMARKS, strict=True):
+        canvas = np.zeros((900, 900, 3), np.uint8)
+        cv2.circle(canvas, (round(place.real), round(place.imag)), max(2, round(side / 40)), (255, 255, 255), -1)
+        rows, columns = np.nonzero(align_face(canvas, face, 1.3, 260)[:, :, 0] > 127)
+        assert (columns.mean(), rows.mean()) == pytest.approx((130 + 200 * x, 130 + 200 * y), abs=3)
+
+
+def test_alignment_needs_landmarks() -> None:
+    box = FaceBox(40, 30, 60, 50, 1)
+    np.testing.assert_array_equal(align_face(PICTURE, box, 1.5, 30), crop_face(PICTURE, box, 1.5, 30))
+    same = FaceBox(40, 30, 60, 50, 1, ((50.0, 40.0),) * 5)
+    np.testing.assert_array_equal(align_face(PICTURE, same, 1.5, 30), crop_face(PICTURE, same, 1.5, 30))
+
+
+def test_an_upright_face_is_cut_alike_with_and_without_alignment(portrait: np.ndarray) -> None:
+    from dfpipe.preprocess.mtcnn import MTCNN
+
+    face = MTCNN().detect([portrait])[0][0]
+    plain, aligned = crop_face(portrait, face, 1.3, 128), align_face(portrait, face, 1.3, 128)
+    (again,) = MTCNN().detect([aligned])[0]
+    assert again.side == pytest.approx(128 / 1.3, rel=0.15)
+    assert again.landmarks[0][1] == pytest.approx(again.landmarks[1][1], abs=2)  # the eyes are level
+    assert plain.shape == aligned.shape
+
+
+def test_png_loses_nothing() -> None:
+    back = cv2.imdecode(np.frombuffer(encode_png(PICTURE), np.uint8), 1)[:, :, ::-1]
+    np.testing.assert_array_equal(back, PICTURE)
