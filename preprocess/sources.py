@@ -1,233 +1,287 @@
-"""What is in this folder? A table of dataset layouts; each turns a folder into labelled items.
+"""What is in this folder, archive or list? Everything that a layout recognises, as labelled items, and what looks odd."""
 
-Layouts as their publishers lay them out: DFDC (Dolhansky et al. 2020), FaceForensics++ (Roessler et al. 2019), and plain
-folders named real and fake. Everything found on disk but not understood, and everything named but not on disk, is
-reported, never dropped in silence.
-"""
-
-import csv
-import json
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import contextlib
+import hashlib
+import os
+import textwrap
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfpipe.errors import SourceError
-from dfpipe.preprocess.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from dfpipe.errors import SourceError, UnreadableMedia, choose
+from dfpipe.files import sha256_file
+from dfpipe.preprocess.layouts import FILES, LAYOUTS
+from dfpipe.preprocess.lists import SUFFIXES, ZIP_ERRORS, Found, Tree, joined, open_zip, some, walk
 from dfpipe.types import Label, MediaItem
 
-SUFFIXES = {"videos": VIDEO_SUFFIXES, "images": IMAGE_SUFFIXES}
-
-LABELS = {
-    "real": Label.REAL,
-    "reals": Label.REAL,
-    "original": Label.REAL,
-    "training_real": Label.REAL,
-    "fake": Label.FAKE,
-    "fakes": Label.FAKE,
-    "training_fake": Label.FAKE,
-}
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
+MAX_HASHED = 20_000  # files that a summary reads in full: minutes on a disk, where all of a large set would take hours
+EXPECTED = (
+    "DFDC parts (metadata.json beside the clips), the DFDC test set (labels.csv), the DFDC preview (dataset.json), "
+    "FaceForensics++ (original_sequences/, manipulated_sequences/), Celeb-DF (Celeb-real/, Celeb-synthesis/), DeepfakeBench "
+    "lists (.json; --images), zip archives of stills (--images), or folders named real and fake (also below train/, "
+    "validation/, test/); or name a list itself (.csv or .parquet with the columns path and label)"
+)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One folder, understood."""
+    """One collection, understood."""
 
-    root: Path
+    root: Path  # the folder, archive or list
     layout: str
     items: tuple[MediaItem, ...]
     missing: tuple[str, ...] = ()  # named by the dataset's own list, not on disk: usual in a partial download
-    notes: tuple[str, ...] = field(default=())  # what looks odd
+    notes: tuple[str, ...] = ()  # what looks odd
+    kind: str = "videos"  # or "images": what its files are
+    dataset: str = ""
 
 
-def scan(root: Path, kind: str) -> Source:
-    """Recognises the layout of a folder and lists its items.
+def scan(root: Path, kind: str) -> list[Source]:
+    """Recognises the collections in a folder, archive or list and their items. Each file goes to one collection at most.
 
     Args:
-        root: The folder.
-        kind: "videos" or "images": which files in it count.
+        root: A folder, a zip archive of stills, a CSV or parquet list, or a DeepfakeBench JSON list.
+        kind: "videos" or "images": which files count.
+
+    Returns:
+        At least one collection. `MediaItem.name` is unique within each dataset. What concerns the whole folder is noted
+        with the first.
 
     Raises:
-        SourceError: No such folder, or nothing in it that any layout recognises.
+        SourceError: No such folder, or nothing in it that any layout recognises, or a list with an error.
+        ConfigError: Another kind.
     """
-    if not root.is_dir():
-        raise SourceError(f"{root} is not a folder" if root.exists() else f"no such folder: {root}")
-    for layout in LAYOUTS.values():
-        source = layout(root, kind)
-        if source is not None and (source.items or source.missing):
-            return source
-    raise SourceError(
-        f"nothing usable in {root}: expected {kind} as DFDC parts (metadata.json beside the clips), FaceForensics++ "
-        "(original_sequences/, manipulated_sequences/), or in folders named real and fake (also below train/, "
-        "validation/, test/)"
-    )
-
-
-def _files(root: Path, suffixes: Iterable[str]) -> list[Path]:
-    """Regular files below a folder by suffix, in a fixed order; hidden ones and links to folders are left alone."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
-
-
-# ---- DFDC ----------------------------------------------------------------------------------------------------------
-
-
-def _dfdc(root: Path, kind: str) -> Source | None:
-    """`metadata.json` beside the clips: {"a.mp4": {"label": "FAKE", "original": "b.mp4"}}. Group = the original's name."""
-    lists = [(path, entries) for path in sorted(root.rglob("metadata.json")) if (entries := _dfdc_list(path))]
-    if kind != "videos" or not lists:
-        return None
-    items: list[MediaItem] = []
-    missing: list[str] = []
+    choose(SUFFIXES, kind, "kind of media")
     notes: list[str] = []
-    for path, entries in lists:
-        part = path.parent
-        for file, entry in sorted(entries.items()):
-            name = f"{part.resolve().name}/{file}"
-            label = LABELS.get(str(entry.get("label")).lower())
-            if Path(file).name != file or label is None:
-                notes.append(f"{name}: entry of {path} is not understood: {str(entry)[:80]}")
-            elif not (part / file).is_file():
-                missing.append(name)
-            else:
-                group = Path(str(entry.get("original") or file)).stem
-                items.append(MediaItem(part / file, name, "dfdc", label, group=group))
-        unnamed = [f for f in part.glob("*.mp4") if f.name not in entries]
-        if unnamed:
-            notes.append(f"{len(unnamed)} clips in {part} are not in its metadata.json and have no label: left out")
-    return Source(root, "DFDC", tuple(items), tuple(missing), tuple(notes))
+    if os.path.isdir(root):  # Path.is_dir raises where a folder above may not be entered
+        found, notes = _recognised(walk(root, kind), kind)
+    elif os.path.isfile(root) and root.suffix.lower() in FILES:
+        found = FILES[root.suffix.lower()](root, kind)
+    elif os.path.lexists(root):
+        raise SourceError(f"{root} is not a folder, nor a list or archive ({', '.join(sorted(FILES))})")
+    else:
+        raise SourceError(f"no such folder: {root}")
+    notes += [note for one in found if not (one.items or one.missing) for note in one.notes]
+    found = [one for one in found if one.items or one.missing]
+    if not found:
+        seen = f" ({'; '.join(notes[:3])})" if notes else ""
+        raise SourceError(f"nothing usable in {root}{seen}: expected {kind} as {EXPECTED}")
+    sources = [Source(f.base, f.layout, f.items, f.missing, f.notes, f.kind, f.dataset) for f in found]
+    sources, renamed = _unique_names(sources, root)
+    return [replace(sources[0], notes=(*sources[0].notes, *notes, *renamed)), *sources[1:]]
 
 
-def _dfdc_list(path: Path) -> dict[str, dict[str, Any]]:
-    """The entries of a DFDC list, empty if the file is something else."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(entries, dict) or not all(isinstance(e, dict) and "label" in e for e in entries.values()):
-        return {}
-    return entries
+def _recognised(tree: Tree, kind: str) -> tuple[list[Found], list[str]]:
+    """All collections of a tree, and what is left over."""
+    found: list[Found] = []
+    for layout in LAYOUTS.values():
+        new = layout(tree, kind)
+        found += new
+        claimed = [file for one in new for file in one.claimed]
+        tree = tree.without(claimed) if claimed else tree
+    notes = list(tree.notes)
+    if tree.media:
+        places = Counter(file.split("/")[0] if "/" in file else "at its top" for file in tree.media)
+        where = some([f"{place}: {count}" for place, count in places.most_common()])
+        notes.append(f"{len(tree.media)} {kind} in {tree.root} belong to no known layout: left out ({where})")
+    return found, notes
 
 
-# ---- FaceForensics++ -----------------------------------------------------------------------------------------------
+def _unique_names(sources: Sequence[Source], root: Path) -> tuple[list[Source], list[str]]:
+    """Gives items of equal name in one dataset their path from the scanned folder as name."""
+    count = Counter((item.dataset, item.name) for source in sources for item in source.items)
+    taken: set[tuple[str, str]] = {key for key, n in count.items() if n == 1}
+    if len(taken) == len(count):
+        return list(sources), []
+    renamed: list[str] = []
 
-_FF_KINDS = {"original_sequences": Label.REAL, "manipulated_sequences": Label.FAKE}
+    def named(item: MediaItem) -> MediaItem:
+        if count[item.dataset, item.name] == 1:
+            return item
+        path = item.path.relative_to(root).as_posix() if item.path.is_relative_to(root) else item.path.as_posix()
+        name = long = joined(path, item.members[0] if item.members else "")
+        number = 1
+        while (item.dataset, name) in taken:
+            number += 1
+            name = f"{long}#{number}"
+        taken.add((item.dataset, name))
+        renamed.append(name)
+        return replace(item, name=name)
 
-
-def _faceforensics(root: Path, kind: str) -> Source | None:
-    """`{original,manipulated}_sequences/SET/COMPRESSION/videos/NAME.mp4`; one name occurs in every method."""
-    base = next((c for c in [root, *sorted(root.glob("*/"))] if any((c / k).is_dir() for k in _FF_KINDS)), None)
-    if kind != "videos" or base is None:
-        return None
-    found = [
-        (path, label, path.relative_to(base).parts[1])
-        for folder, label in _FF_KINDS.items()
-        for path in _files(base / folder, VIDEO_SUFFIXES)
-        if path.parent.name == "videos" and len(path.relative_to(base).parts) == 5
+    result = [replace(source, items=tuple(named(item) for item in source.items)) for source in sources]
+    return result, [
+        f"{len(renamed)} inputs share a name within their dataset and are named by their path: {some(renamed)}"
     ]
-    group_of = _joined(_ff_ids(path.stem, where) for path, _, where in found)
-    items = tuple(
-        MediaItem(
-            path,
-            path.relative_to(base).as_posix(),
-            "faceforensics",
-            label,
-            method=where if label is Label.FAKE else "",
-            group=group_of[_ff_ids(path.stem, where)[0]],
+
+
+# ---- a summary for people ------------------------------------------------------------------------------------------
+
+
+def summary(
+    sources: Sequence[Source], check_content: bool = True, max_hashed: int = MAX_HASHED
+) -> list[dict[str, Any]]:
+    """Counts what the collections hold, as plain data.
+
+    Args:
+        sources: From `scan`.
+        check_content: Whether to look for the same content twice, which reads files of equal size.
+        max_hashed: At most so many files are read for that.
+
+    Returns:
+        Per collection: layout, dataset, kind, root, inputs, labels, methods, splits (each name to count), missing (a
+        count), notes, and oddities (what the content says).
+    """
+    odd = _same_content(sources, max_hashed) if check_content else {}
+    return [
+        {
+            "layout": source.layout,
+            "dataset": source.dataset,
+            "kind": source.kind,
+            "root": str(source.root),
+            "inputs": len(source.items),
+            "labels": _counts(_label(item) for item in source.items),
+            "methods": _counts(item.method or "unknown" for item in source.items if item.label is Label.FAKE),
+            "splits": _counts(item.split or "not given" for item in source.items),
+            "missing": len(source.missing),
+            "notes": list(source.notes),
+            "oddities": odd.get(number, []),
+        }
+        for number, source in enumerate(sources)
+    ]
+
+
+def text(rows: Sequence[Mapping[str, Any]], width: int = 90) -> list[str]:
+    """Renders a `summary` for a terminal, in lines of at most `width` columns where words allow it."""
+    lines: list[str] = []
+    for row in rows:
+        lines += _wrapped(
+            f"{row['dataset']}: {row['layout']}, {row['inputs']} {row['kind']} in {row['root']}", width, ""
         )
-        for path, label, where in found
-    )
-    return Source(root, "FaceForensics++", items)
+        for name in ("labels", "methods", "splits"):
+            counts = ", ".join(f"{count} {what}" for what, count in row[name].items())
+            lines += _wrapped(f"{name:<8} {counts}", width, "  ") if counts else []
+        lines += [f"  missing  {row['missing']} named by a list but not on disk"] if row["missing"] else []
+        for note in [*row["notes"], *row["oddities"]]:
+            lines += _wrapped(f"note     {note}", width, "  ")
+    return lines
 
 
-def _ff_ids(stem: str, where: str) -> list[str]:
-    """The people or source clips that a clip shows: 183_253 is target 183 with source 253; 24_23__scene is two actors."""
-    if where in ("actors", "DeepFakeDetection"):
-        return [f"actor{int(number)}" for number in re.findall(r"\d+", stem.split("__")[0])] or [stem]
-    return stem.split("_")
+def _wrapped(line: str, width: int, indent: str) -> list[str]:
+    """Names come from strangers: what would move the cursor or cannot be encoded is shown as an escape."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    below = indent if not indent else indent + " " * 9
+    return textwrap.wrap(shown, width, initial_indent=indent, subsequent_indent=below or "  ", break_on_hyphens=False)
 
 
-def _joined(members: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Joins ids that occur together, directly or through others. Returns id to group name."""
-    parent: dict[str, str] = {}
-
-    def root_of(x: str) -> str:
-        parent.setdefault(x, x)
-        while parent[x] != x:
-            x = parent[x]
-        return x
-
-    for ids in members:
-        first = root_of(ids[0])
-        for other in ids[1:]:
-            parent[root_of(other)] = first
-    together: dict[str, list[str]] = {}
-    for x in sorted(parent):
-        together.setdefault(root_of(x), []).append(x)
-    return {x: "+".join(ids) if len(ids) < 5 else f"{ids[0]}+{len(ids) - 1}" for ids in together.values() for x in ids}
+def _counts(words: Iterator[str]) -> dict[str, int]:
+    return dict(sorted(Counter(words).items()))
 
 
-# ---- folders named real and fake -----------------------------------------------------------------------------------
+def _label(item: MediaItem) -> str:
+    return "unknown" if item.label is None else item.label.name.lower()
 
 
-def _labelled_folders(root: Path, kind: str) -> Source | None:
-    """Clips or stills below folders named real and fake, perhaps below train, validation and test."""
-    files = _files(root, SUFFIXES[kind])
-    originals = _originals(root)
-    items = []
-    unlabelled = 0
-    for path in files:
-        above = [root.resolve().name, *path.relative_to(root).parts[:-1]]
-        label = _nearest(above, LABELS)
-        if label is None:
-            unlabelled += 1
+# ---- the same content twice ----------------------------------------------------------------------------------------
+
+
+class _Contents:
+    """Sizes and hashes of items; keeps archives open, for each holds thousands."""
+
+    def __init__(self) -> None:
+        self._open = contextlib.ExitStack()
+        self._archives: dict[Path, zipfile.ZipFile] = {}
+
+    def __enter__(self) -> "_Contents":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def _archive(self, path: Path) -> zipfile.ZipFile:
+        if path not in self._archives:
+            self._archives[path] = self._open.enter_context(open_zip(path))
+        return self._archives[path]
+
+    def size(self, item: MediaItem) -> Hashable:
+        """What equal contents have in common, without reading any: sizes, and in archives the checksum too."""
+        if not item.members:
+            return item.path.stat().st_size
+        if item.path.is_dir():
+            return tuple((item.path / member).stat().st_size for member in item.members)
+        info = self._archive(item.path).getinfo(item.members[0])
+        return info.file_size, info.CRC
+
+    def digest(self, item: MediaItem) -> str:
+        """SHA-256 of the content."""
+        if not item.members:
+            return sha256_file(item.path)
+        whole = hashlib.sha256()
+        if item.path.is_dir():
+            for member in item.members:
+                whole.update(sha256_file(item.path / member).encode())
+            return whole.hexdigest()
+        with self._archive(item.path).open(item.members[0]) as file:
+            while block := file.read(1 << 20):
+                whole.update(block)
+        return whole.hexdigest()
+
+
+def _same_content(sources: Sequence[Source], max_hashed: int) -> dict[int, list[str]]:
+    """Collection number to what is odd about content that occurs more than once."""
+    alike: dict[Hashable, list[tuple[int, MediaItem]]] = defaultdict(list)
+    same: dict[str, list[tuple[int, MediaItem]]] = defaultdict(list)
+    unreadable: dict[int, list[str]] = defaultdict(list)
+    odd: dict[int, list[str]] = defaultdict(list)
+    with _Contents() as contents:
+        for number, source in enumerate(sources):
+            for item in source.items:
+                with _noting(unreadable[number], item):
+                    alike[contents.size(item)].append((number, item))
+        suspects = [entry for entries in alike.values() if len(entries) > 1 for entry in entries]
+        for number, item in suspects[:max_hashed]:
+            with _noting(unreadable[number], item):
+                same[contents.digest(item)].append((number, item))
+    _tell(same, odd)
+    for number, names in unreadable.items():
+        if names:
+            odd[number].append(f"{len(names)} inputs could not be read and compared: {some(names)}")
+    if len(suspects) > max_hashed:
+        odd[suspects[0][0]].append(
+            f"only {max_hashed} of {len(suspects)} inputs of equal size were compared: there may be more of the same content"
+        )
+    return odd
+
+
+@contextlib.contextmanager
+def _noting(names: list[str], item: MediaItem) -> Iterator[None]:
+    """A file that vanished or cannot be read is named, and does not end the summary."""
+    try:
+        yield
+    except (UnreadableMedia, SourceError, KeyError, *ZIP_ERRORS):
+        names.append(item.name)
+
+
+def _tell(same: Mapping[str, list[tuple[int, MediaItem]]], odd: dict[int, list[str]]) -> None:
+    """Puts the findings into words, the worst first, with the collection of the first input that they are about."""
+    kinds: dict[str, dict[int, list[str]]] = {
+        "SERIOUS: {} contents have both labels, real and fake: {}": defaultdict(list),
+        "SERIOUS: {} contents are in more than one of the publisher's splits: {}": defaultdict(list),
+        "{} contents occur more than once: {}": defaultdict(list),
+    }
+    labels, splits, plain = kinds.values()
+    for entries in same.values():
+        if len(entries) < 2:
             continue
-        split = _nearest(above, SPLIT_FOLDERS)
-        name = path.relative_to(root).as_posix()
-        # Without a list, a fake often bears the name of its real; across the publisher's splits a name proves nothing.
-        group = originals.get(path) or (name if split else path.stem)
-        items.append(MediaItem(path, name, root.resolve().name, label, group=group, split=split))
-    if not items:
-        return None
-    notes = [f"{unlabelled} {kind} in {root} lie in no folder named real or fake: left out"] if unlabelled else []
-    return Source(root, f"{kind} in real and fake folders", tuple(items), (), tuple(notes))
-
-
-def _nearest(folders: Sequence[str], names: dict[str, Any]) -> Any:
-    """What the innermost folder with a telling name says."""
-    return next((names[f.lower()] for f in reversed(folders) if f.lower() in names), None)
-
-
-def _originals(root: Path) -> dict[Path, str]:
-    """Source clips of stills, from any `metadata.csv` with the columns image and original."""
-    found: dict[Path, str] = {}
-    for path in sorted(root.rglob("metadata.csv")):
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            table = csv.DictReader(file)
-            if {"image", "original"} <= set(table.fieldnames or ()):
-                found.update(
-                    {path.parent / row["image"]: Path(row["original"]).stem for row in table if row["original"]}
-                )
-    return found
-
-
-LAYOUTS: dict[str, Callable[[Path, str], Source | None]] = {
-    "dfdc": _dfdc,
-    "faceforensics": _faceforensics,
-    "folders": _labelled_folders,
-}
+        first = entries[0][0]
+        told = " = ".join(f"{item.dataset}/{item.name}" for _, item in entries[:3])
+        plain[first].append(told)
+        if len({item.label for _, item in entries if item.label is not None}) > 1:
+            labels[first].append(told)
+        if len({item.split for _, item in entries if item.split}) > 1:
+            splits[first].append(told)
+    for sentence, by_number in kinds.items():
+        for number, told_ones in by_number.items():
+            odd[number].append(sentence.format(len(told_ones), some(told_ones)))
