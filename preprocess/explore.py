@@ -107,16 +107,12 @@ def _charts(summary: Mapping[str, Any], spreads: Mapping[str, Spread]) -> dict[s
         "states.png": ("How the inputs ended", "inputs", {k: {"inputs": n} for k, n in summary["states"].items()}),
         "people.png": ("People per clip", "clips", summary["clips"]["people"]),
     }
-    drawn = {name: charts.bars(*table) for name, table in tables.items() if _compares(table[2])}
+    drawn = {name: charts.bars(*table) for name, table in tables.items() if len(table[2]) > 1}
     for name, spread in spreads.items():
         if spread.edges and spread.only is None:
             measure = MEASURES[name]
             drawn[f"{name}.png"] = charts.histogram(measure.title, measure.unit, spread, log=measure.log)
     return drawn
-
-
-def _compares(table: Mapping[str, Mapping[str, int]]) -> bool:
-    return len(table) > 1 or any(len(row) > 1 for row in table.values())
 
 
 def _sheets(manifest: Manifest, size: int) -> dict[str, dict[int, Image]]:
