@@ -120,6 +120,21 @@ class _BarHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _Shard(click.ParamType):
+    """I/N with 1 <= I <= N."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Turns "2/8" into (2, 8)."""
+        if isinstance(value, tuple):
+            return value
+        part, slash, parts = str(value).partition("/")
+        if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+            self.fail(f"{value!r} is not I/N with I from 1 to N, as 2/8", param, ctx)
+        return int(part), int(parts)
+
+
 _json = click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout, all else on stderr.")
 _device = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...  [default: a GPU if there is one]")
 
@@ -131,7 +146,12 @@ _device = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ... 
 @click.option("--videos", multiple=True, type=PATH, metavar="DIR", help="Folder of clips; may be given several times.")
 @click.option("--images", multiple=True, type=PATH, metavar="DIR", help="Folder of stills; may be given several times.")
 @click.option("--out", type=PATH, default=DATA, show_default=True, help="Crops, manifest, states.")
+@click.option("--stills", type=click.Choice(["auto", "detect", "as-is"]), help="Are stills face crops already?")
+@click.option("--folds", type=click.IntRange(2), help="Also give cross-validation folds by group.")
+@click.option("--shard", type=_Shard(), default="1/1", metavar="I/N", help="Only part I of N, for an --out of its own.")
+@click.option("--redo", default="", metavar="STATES", help="Work again on inputs in these states, as no_face,timeout.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="At most so many inputs per folder, spread over it.")
+@click.option("--dry-run", is_flag=True, help="Only say how many inputs there are and how many are to do.")
 @_running
 @_json
 @_voice
@@ -140,7 +160,12 @@ def extract(
     videos: tuple[Path, ...],
     images: tuple[Path, ...],
     out: Path,
+    stills: str | None,
+    folds: int | None,
+    shard: tuple[int, int],
+    redo: str,
     limit: int,
+    dry_run: bool,
     workers: int,
     engine: str,
     as_json: bool,
@@ -155,13 +180,22 @@ def extract(
 
     \b
     Example:
-      dfpipe extract --videos dfdc/ --images crops/ --out data/faces
+      dfpipe extract --videos dfdc/ --images crops.zip --out data/faces
     """
-    from dfpipe.preprocess.extract import extract as run
+    from dfpipe.preprocess import extract as room
 
     if not videos and not images:
         raise click.UsageError("name at least one folder with --videos or --images")
-    summary = run(videos, images, out, config, engine=engine, workers=workers, limit=limit)
+    flags = {"stills": stills, "folds": folds}
+    config = config.with_preprocess(**{name: value for name, value in flags.items() if value is not None})
+    states = [state.strip() for state in redo.split(",") if state.strip()]
+    options: dict[str, Any] = {"engine": engine, "workers": workers, "limit": limit, "shard": shard, "redo": states}
+    if dry_run:
+        inputs, todo = room.dry_run(videos, images, out, config, **options)
+        told = {"inputs": inputs, "to_do": todo, "finished": inputs - todo}
+        click.echo(json.dumps(told) if as_json else f"{inputs} inputs, {inputs - todo} finished, {todo} to do")
+        return
+    summary = room.extract(videos, images, out, config, **options)
     click.echo(json.dumps(_extract_json(summary)) if as_json else _extract_text(summary))
     if summary.failed:
         raise InputsFailed(

@@ -149,6 +149,10 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     infer: InferConfig = field(default_factory=InferConfig)
 
+    def with_preprocess(self, **changes: Any) -> "Config":
+        """The same settings with some of `preprocess` changed."""
+        return dataclasses.replace(self, preprocess=dataclasses.replace(self.preprocess, **changes))
+
 
 def load_config(name_or_file: str = "default", overrides: Sequence[str] = ()) -> Config:
     """Reads a recipe by name or a YAML file, then applies `key=value` overrides with dotted keys.

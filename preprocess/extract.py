@@ -6,28 +6,31 @@ import logging
 import os
 import shutil
 import time
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from dfpipe.config import Config, to_mapping, to_yaml
-from dfpipe.errors import MediaError, SourceError
+from dfpipe.config import Config, LimitsConfig, to_mapping, to_yaml
+from dfpipe.errors import ConfigError, MediaError, SourceError
 from dfpipe.files import TEMPORARY, atomic_file, disk_errors, locked, sha256_file, sweep
 from dfpipe.ledger import Ledger
-from dfpipe.preprocess.crops import encode_jpeg
+from dfpipe.preprocess.archives import read_member
+from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.facefinder import FoundFaces, crop_scale_task, setup_of, this_finder, typical_crop_scale
 from dfpipe.preprocess.manifest import CONFIG, CROPS_SCHEMA, INPUTS, INPUTS_SCHEMA, MANIFEST, write_table
 from dfpipe.preprocess.sources import Source, scan
-from dfpipe.preprocess.splits import assign, check_leaks
+from dfpipe.preprocess.splits import assign, assign_folds, check_leaks
+from dfpipe.progress import Progress
 from dfpipe.types import MediaItem, State
 from dfpipe.workers import Bounds, run_all
 
 log = logging.getLogger(__name__)
 
+LEDGER = "ledger.sqlite"
+SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
 STILLS_SAMPLE = 48  # stills looked at to decide whether a set consists of face crops
 
 
@@ -39,6 +42,7 @@ class Job:
     key: str
     fingerprint: str
     crop_scale: float | None  # of a still that is a face crop already; None = look for faces
+    crop_format: str
     jpeg_quality: int
 
 
@@ -79,6 +83,8 @@ def extract(
     engine: str = "local",
     workers: int = 0,
     limit: int = 0,
+    shard: tuple[int, int] = (1, 1),
+    redo: Sequence[str] = (),
 ) -> Summary:
     """Finds and cuts the faces of all inputs, and writes crops, manifest and one state per input to `out`.
 
@@ -92,7 +98,9 @@ def extract(
         config: Settings; `preprocess` and `seed` matter here.
         engine: See `dfpipe.workers`.
         workers: Processes, 0 = one per core.
-        limit: At most so many inputs of each folder, spread over it; 0 = all.
+        limit: At most so many inputs of each collection, spread over it; 0 = all.
+        shard: (I, N): only part I of N, by a hash of each input's name; every part wants an `out` of its own.
+        redo: States whose inputs are worked on again although they are finished.
 
     Raises:
         SourceError: A folder with nothing usable.
@@ -100,26 +108,77 @@ def extract(
         ResourceError: Disk full; finished inputs stay valid.
         UsageError: Another run is writing to `out`.
     """
-    sources = [scan(root, kind) for kind, roots in (("videos", videos), ("images", images)) for root in roots]
-    if not sources:
-        raise SourceError("nothing to extract: name at least one folder with --videos or --images")
     bounds = Bounds(config.preprocess.limits.seconds, config.preprocess.limits.memory_gb)
+    running = {"engine": engine, "workers": workers, "bounds": bounds}
+    sources = scan_all(videos, images)
     with locked(out):
         sweep(out)
-        jobs = [
-            job
-            for source in sources
-            for job in _jobs(source, config, limit, engine=engine, workers=workers, bounds=bounds)
-        ]
-        ledger = Ledger(out / "ledger.sqlite")
+        jobs = [job for source in sources for job in _jobs(source, config, limit, shard, **running)]
+        ledger = Ledger(out / LEDGER)
         try:
-            finished = ledger.fingerprints()
-            todo = [job for job in jobs if finished.get(job.key) != job.fingerprint]
-            results = run_all(extract_task, todo, setup=_setup(config), engine=engine, workers=workers, bounds=bounds)
+            todo = _todo(jobs, ledger, redo)
+            results = run_all(extract_task, todo, setup=_setup(config), **running)
             _collect(results, ledger, out, len(jobs), len(jobs) - len(todo))
             return _publish(ledger, sources, jobs, len(jobs) - len(todo), out, config)
         finally:
             ledger.close()
+
+
+def dry_run(
+    videos: Sequence[Path],
+    images: Sequence[Path],
+    out: Path,
+    config: Config,
+    *,
+    engine: str = "local",
+    workers: int = 0,
+    limit: int = 0,
+    shard: tuple[int, int] = (1, 1),
+    redo: Sequence[str] = (),
+) -> tuple[int, int]:
+    """What `extract` with the same arguments would do; nothing is written.
+
+    Returns:
+        How many inputs there are, and how many of them would be worked on.
+
+    Raises:
+        SourceError: As `extract`.
+    """
+    bounds = Bounds(config.preprocess.limits.seconds, config.preprocess.limits.memory_gb)
+    jobs = [
+        job
+        for source in scan_all(videos, images)
+        for job in _jobs(source, config, limit, shard, engine=engine, workers=workers, bounds=bounds)
+    ]
+    if not (out / LEDGER).is_file():
+        return len(jobs), len(jobs)
+    ledger = Ledger(out / LEDGER)
+    try:
+        return len(jobs), len(_todo(jobs, ledger, redo))
+    finally:
+        ledger.close()
+
+
+def scan_all(videos: Sequence[Path], images: Sequence[Path]) -> list[Source]:
+    """Recognises everything in the named folders.
+
+    Raises:
+        SourceError: No folder is named, or one holds nothing usable.
+    """
+    named = [("videos", root) for root in videos] + [("images", root) for root in images]
+    if not named:
+        raise SourceError("nothing to extract: name at least one folder with --videos or --images")
+    return [source for kind, root in named for source in scan(root, kind)]
+
+
+def _todo(jobs: Sequence[Job], ledger: Ledger, redo: Sequence[str]) -> list[Job]:
+    """The jobs that no earlier run finished with the same file and settings, and those whose state is to be redone."""
+    for state in redo:
+        if state not in set(State):
+            raise ConfigError(f"unknown state {state!r} for --redo; there are: {', '.join(State)}")
+    again = {key for key, row in ledger.rows() if row["state"] in redo} if redo else set()
+    finished = ledger.fingerprints()
+    return [job for job in jobs if finished.get(job.key) != job.fingerprint or job.key in again]
 
 
 def _setup(config: Config) -> Any:
@@ -129,17 +188,29 @@ def _setup(config: Config) -> Any:
 # ---- before: what is to do -----------------------------------------------------------------------------------------
 
 
-def _jobs(source: Source, config: Config, limit: int, **running: Any) -> Iterator[Job]:
+def _jobs(source: Source, config: Config, limit: int, shard: tuple[int, int], **running: Any) -> Iterator[Job]:
+    stills = source.kind == "images" or any(item.members for item in source.items[:1])
+    crop_scale = _stills_scale(source.items, config, **running) if stills else None
+    part, parts = shard
     items = _spread(source.items, limit)
-    crop_scale = _stills_scale(items, config, **running) if source.layout.startswith("images") else None
+    items = tuple(
+        item for item in items if zlib.crc32(key_of(item).encode(errors="surrogateescape")) % parts == part - 1
+    )
     settings = {
         "faces": to_mapping(config.preprocess.faces),
+        "crop_format": config.preprocess.crop_format,
         "jpeg_quality": config.preprocess.jpeg_quality,
         "crop_scale": crop_scale,
     }
     for item in items:
         fingerprint = _fingerprint(item, settings)
-        yield Job(item, f"{item.dataset}/{item.name}", fingerprint, crop_scale, config.preprocess.jpeg_quality)
+        cfg = config.preprocess
+        yield Job(item, key_of(item), fingerprint, crop_scale, cfg.crop_format, cfg.jpeg_quality)
+
+
+def key_of(item: MediaItem) -> str:
+    """What an input is called in the ledger."""
+    return f"{item.dataset}/{item.name}"
 
 
 def _spread(items: tuple[MediaItem, ...], limit: int) -> tuple[MediaItem, ...]:
@@ -153,7 +224,7 @@ def _stills_scale(items: Sequence[MediaItem], config: Config, **running: Any) ->
     """The framing of stills that are face crops already, or None if faces must be looked for."""
     if config.preprocess.stills == "detect" or not items:
         return None
-    sample = [item.path for item in _spread(tuple(items), STILLS_SAMPLE)]
+    sample = [(item.path, item.members) for item in _spread(tuple(items), STILLS_SAMPLE)]
     scales = [
         None if isinstance(scale, MediaError) else scale
         for _, scale in run_all(crop_scale_task, sample, setup=_setup(config), **running)
@@ -173,7 +244,7 @@ def _fingerprint(item: MediaItem, settings: dict[str, Any]) -> str:
         file = [stat.st_size, stat.st_mtime_ns]
     except OSError:
         file = []
-    facts = [file, settings, item.label, item.method, item.group, item.split]
+    facts = [file, settings, item.label, item.method, item.group, item.split, item.members]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -187,15 +258,16 @@ def extract_task(job: Job) -> Extracted:
         MediaError: The input's state and reason.
     """
     start = time.perf_counter()
-    sha256 = sha256_file(job.item.path)
-    found = this_finder().find(job.item.path, as_is=job.crop_scale is not None)
-    media_id = media_id_of(sha256, job.item)
+    item = job.item
+    sha256 = _content_hash(item, this_finder().limits)
+    found = this_finder().find(item.path, as_is=job.crop_scale is not None, members=item.members)
+    media_id = media_id_of(sha256, item)
     scale = job.crop_scale if job.crop_scale is not None else this_finder().config.crop_scale
     crops = []
     for face in found.crops:
         box = face.box
         row = {
-            "crop": f"crops/{media_id[:2]}/{media_id}/{face.frame_index:06d}_{face.track}.jpg",
+            "crop": f"crops/{media_id[:2]}/{media_id}/{face.frame_index:06d}_{face.track}{SUFFIXES[job.crop_format]}",
             "frame_index": face.frame_index,
             "time_s": face.time_s,
             "track": face.track,
@@ -206,10 +278,22 @@ def extract_task(job: Job) -> Extracted:
             "confidence": box.confidence,
             "landmarks": [value for point in box.landmarks for value in point],
             "crop_scale": scale,
+            "as_is": job.crop_scale is not None,
         }
-        crops.append((row, encode_jpeg(face.image, job.jpeg_quality)))
+        data = encode_png(face.image) if job.crop_format == "png" else encode_jpeg(face.image, job.jpeg_quality)
+        crops.append((row, data))
     seconds = round(time.perf_counter() - start, 3)
     return Extracted({"media_id": media_id, "sha256": sha256, **_facts(found), "seconds": seconds}, crops)
+
+
+def _content_hash(item: MediaItem, limits: LimitsConfig) -> str:
+    """What the input consists of: a file, an entry of an archive, or the frames in a folder."""
+    if not item.members:
+        return sha256_file(item.path)
+    if not item.path.is_dir():
+        return hashlib.sha256(read_member(item.path, item.members[0], limits)).hexdigest()
+    frames = (item.path / member for member in item.members)
+    return hashlib.sha256("".join(sha256_file(frame) for frame in frames if frame.is_file()).encode()).hexdigest()
 
 
 def media_id_of(sha256: str, item: MediaItem) -> str:
@@ -241,21 +325,22 @@ def _facts(found: FoundFaces) -> dict[str, Any]:
 
 
 def _collect(results: Iterator[tuple[Job, Any]], ledger: Ledger, out: Path, total: int, resumed: int) -> None:
-    states: Counter[str] = Counter()
-    with tqdm(results, total=total, initial=resumed, desc="extract", unit="input", disable=None) as bar:
-        for job, result in bar:
+    counts: Counter[str] = Counter()
+    with Progress("extract", total, resumed) as progress:
+        for job, result in results:
             if isinstance(result, MediaError):
                 result = _failure(job, result)
             _save_crops(out, result)
-            states[result.row["state"]] += 1
             row = {**_item_row(job.item), **result.row, "crop_rows": [row for row, _ in result.crops]}
             ledger.record(job.key, job.fingerprint, row)
-            bar.set_postfix(states, refresh=False)
+            counts["faces"] += len(result.crops)
+            counts[row["state"]] += 1
+            progress.step(counts)
 
 
 def _failure(job: Job, error: MediaError) -> Extracted:
     try:
-        sha256 = sha256_file(job.item.path) if job.item.path.is_file() else ""
+        sha256 = sha256_file(job.item.path) if job.item.path.is_file() and not job.item.members else ""
     except MediaError:
         sha256 = ""
     row = {"media_id": media_id_of(sha256, job.item), "sha256": sha256, "state": str(error.state), "reason": str(error)}
@@ -291,7 +376,7 @@ def _item_row(item: MediaItem) -> dict[str, Any]:
         "method": item.method,
         "group": item.group,
         "split": item.split,
-        "path": str(item.path),
+        "path": "/".join([str(item.path), *item.members[:1]]) if len(item.members) == 1 else str(item.path),
     }
 
 
@@ -330,12 +415,24 @@ def _publish(
 
 
 def _give_splits(rows: Sequence[dict[str, Any]], config: Config) -> None:
-    """Keeps the publisher's splits and divides the other groups; fills in `split` of every row."""
+    """Keeps the publisher's splits and divides the other groups; fills in `split` and `fold` of every row."""
+    published = {_group_key(row): row["split"] for row in rows if row["split"] is not None}
+    open_rows = [row for row in rows if _group_key(row) not in published]
+    given = published | assign(_labels_of(open_rows), config.preprocess.split, config.seed)
+    folds = assign_folds(_labels_of(rows), config.preprocess.folds, config.seed) if config.preprocess.folds else {}
+    for row in rows:
+        row["split"] = row["split"] or given[_group_key(row)]
+        row["fold"] = folds.get(_group_key(row))
+    check_leaks([_group_key(row) for row in rows], [row["split"] for row in rows])
+
+
+def _labels_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[int | None]]:
+    """The labels that occur in each group."""
     labels_of: dict[str, list[int | None]] = defaultdict(list)
     for row in rows:
-        if row["split"] is None:
-            labels_of[f"{row['dataset']}: {row['group']}"].append(row["label"])
-    given = assign(labels_of, config.preprocess.split, config.seed)
-    for row in rows:
-        row["split"] = row["split"] or given[f"{row['dataset']}: {row['group']}"]
-    check_leaks([f"{row['dataset']}: {row['group']}" for row in rows], [row["split"] for row in rows])
+        labels_of[_group_key(row)].append(row["label"])
+    return labels_of
+
+
+def _group_key(row: dict[str, Any]) -> str:
+    return f"{row['dataset']}: {row['group']}"

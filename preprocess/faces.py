@@ -1,6 +1,7 @@
 """Find the faces in full-size frames: a table of detectors behind one small protocol."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -26,7 +27,13 @@ def _mtcnn(config: FacesConfig, device: str) -> FaceDetector:
     return MTCNN(config.min_face, config.thresholds, device)
 
 
-DETECTORS: dict[str, Callable[[FacesConfig, str], FaceDetector]] = {"mtcnn": _mtcnn}
+def _yunet(config: FacesConfig, device: str) -> FaceDetector:
+    from dfpipe.preprocess.yunet import YuNet
+
+    return YuNet(Path(config.detector_model), config.min_confidence)
+
+
+DETECTORS: dict[str, Callable[[FacesConfig, str], FaceDetector]] = {"mtcnn": _mtcnn, "yunet": _yunet}
 
 
 def load_detector(config: FacesConfig, device: str = "cpu") -> FaceDetector:

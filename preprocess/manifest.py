@@ -30,6 +30,7 @@ _SOURCE = [  # what both tables say of an input
     ("group", pa.string()),
     ("split", pa.string()),  # train, validation or test
     ("kind", pa.string()),  # video or image
+    ("fold", pa.int8()),  # of cross-validation by group, from 0; null where none was asked for
 ]
 CROPS_SCHEMA = pa.schema(
     [
@@ -45,6 +46,10 @@ CROPS_SCHEMA = pa.schema(
         ("confidence", pa.float32()),
         ("landmarks", pa.list_(pa.float32())),  # x, y of eyes, nose, mouth corners; empty where unknown
         ("crop_scale", pa.float32()),  # side of the crop / longer side of the face box
+        (
+            "as_is",
+            pa.bool_(),
+        ),  # the picture was a face crop already: the box is the whole of it, the scale was measured
     ]
 )
 INPUTS_SCHEMA = pa.schema(

@@ -20,17 +20,37 @@ def assign(labels_of: Mapping[str, Iterable[int | None]], shares: Sequence[float
     Returns:
         Group to split. From three groups of a kind on, every split with a share gets one; of two, train and validation.
     """
+    result: dict[str, str] = {}
+    for groups in _strata(labels_of, seed):
+        start = 0
+        for split, count in zip(SPLITS, _counts(len(groups), shares), strict=True):
+            result.update(dict.fromkeys(groups[start : start + count], split))
+            start += count
+    return result
+
+
+def assign_folds(labels_of: Mapping[str, Iterable[int | None]], folds: int, seed: int = 0) -> dict[str, int]:
+    """Gives every group one of `folds` cross-validation folds of about equal size and mix.
+
+    Returns:
+        Group to fold, from 0.
+    """
+    result: dict[str, int] = {}
+    for groups in _strata(labels_of, seed):
+        for group in groups:  # on through all kinds of groups, so that many small kinds do not all start in fold 0
+            result[group] = len(result) % folds
+    return result
+
+
+def _strata(labels_of: Mapping[str, Iterable[int | None]], seed: int) -> list[list[str]]:
+    """Groups with only real, only fake and both labels apart, each shuffled by seed, the same on every machine."""
     strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for group, labels in labels_of.items():
         strata[tuple(sorted({str(label) for label in labels}))].append(group)
-    result: dict[str, str] = {}
-    for groups in strata.values():
-        shuffled = sorted(groups, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode(errors="surrogateescape")).digest())
-        start = 0
-        for split, count in zip(SPLITS, _counts(len(groups), shares), strict=True):
-            result.update(dict.fromkeys(shuffled[start : start + count], split))
-            start += count
-    return result
+    return [
+        sorted(groups, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode(errors="surrogateescape")).digest())
+        for _, groups in sorted(strata.items())
+    ]
 
 
 def check_leaks(groups: Sequence[str], splits: Sequence[str | None]) -> None:

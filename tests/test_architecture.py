@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("pipeline", "preprocess", "train", "infer", "configs")
-WORDS = {"types", "errors", "config", "files", "ledger", "workers"}
+WORDS = {"types", "errors", "config", "files", "ledger", "progress", "workers"}
 DOORS = {"cli", "demo", "doctor", "__main__"}
 MAY_IMPORT = {  # room -> what of dfpipe it may know
     "words": WORDS,

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from dfpipe.errors import LeakError
-from dfpipe.preprocess.splits import SPLITS, assign, check_leaks
+from dfpipe.preprocess.splits import SPLITS, assign, assign_folds, check_leaks
 
 
 def test_shares_are_kept_per_kind_of_group() -> None:
@@ -41,3 +41,15 @@ def test_leaks_are_named() -> None:
         check_leaks(["a", "a", "b"], ["train", "test", "test"])
     with pytest.raises(LeakError, match="and 3 more"):
         check_leaks([str(i) for i in range(8)] * 2, ["train"] * 8 + ["test"] * 8)
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_folds_are_even_in_size_and_mix(folds: int) -> None:
+    groups = {f"r{i}": [0] for i in range(31)} | {f"b{i}": [0, 1] for i in range(17)} | {"f": [1]}
+    given = assign_folds(groups, folds, 4)
+    for kind in ("", "r", "b"):
+        counts = Counter(fold for group, fold in given.items() if group.startswith(kind))
+        assert set(counts) == set(range(folds))
+        assert max(counts.values()) - min(counts.values()) <= 1
+    assert given == assign_folds(dict(reversed(groups.items())), folds, 4)
+    assert given != assign_folds(groups, folds, 5)
