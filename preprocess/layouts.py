@@ -76,9 +76,10 @@ def dfdc(tree: Tree, kind: str) -> list[Found]:
             continue
         part = parent_of(path)
         parts.append(part)
+        place = (tree.root / part).resolve().name  # the same wherever one points
         lines.odd.clear()
         for file, entry in sorted(entries.items()):
-            name = f"{(tree.root / part).resolve().name}/{file}"  # the same wherever one points
+            name = f"{place}/{file}"
             label = ROW_LABELS.get(str(entry["label"]).lower())
             if "/" in file or not inside(file) or label is None:
                 lines.odd.append(f"{name}: {str(entry)[:80]}")

@@ -6,7 +6,7 @@ import os
 import textwrap
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -205,10 +205,10 @@ class _Contents:
             self._archives[path] = self._open.enter_context(open_zip(path))
         return self._archives[path]
 
-    def size(self, item: MediaItem) -> Hashable:
+    def size(self, item: MediaItem) -> tuple[int, ...]:
         """What equal contents have in common, without reading any: sizes, and in archives the checksum too."""
         if not item.members:
-            return item.path.stat().st_size
+            return (item.path.stat().st_size,)
         if item.path.is_dir():
             return tuple((item.path / member).stat().st_size for member in item.members)
         info = self._archive(item.path).getinfo(item.members[0])
@@ -231,23 +231,28 @@ class _Contents:
 
 def _same_content(sources: Sequence[Source], max_hashed: int) -> dict[int, list[str]]:
     """Collection number to what is odd about content that occurs more than once."""
-    alike: dict[Hashable, list[tuple[int, MediaItem]]] = defaultdict(list)
+    alike: dict[tuple[int, ...], list[tuple[int, MediaItem]]] = defaultdict(list)
     same: dict[str, list[tuple[int, MediaItem]]] = defaultdict(list)
     unreadable: dict[int, list[str]] = defaultdict(list)
+    empty: dict[int, list[str]] = defaultdict(list)
     odd: dict[int, list[str]] = defaultdict(list)
     with _Contents() as contents:
         for number, source in enumerate(sources):
             for item in source.items:
                 with _noting(unreadable[number], item):
-                    alike[contents.size(item)].append((number, item))
+                    size = contents.size(item)
+                    if any(size):
+                        alike[size].append((number, item))
+                    else:  # all empty files are alike, which says nothing of their labels
+                        empty[number].append(item.name)
         suspects = [entry for entries in alike.values() if len(entries) > 1 for entry in entries]
         for number, item in suspects[:max_hashed]:
             with _noting(unreadable[number], item):
                 same[contents.digest(item)].append((number, item))
     _tell(same, odd)
-    for number, names in unreadable.items():
-        if names:
-            odd[number].append(f"{len(names)} inputs could not be read and compared: {some(names)}")
+    for what, by_number in (("are empty", empty), ("could not be read and compared", unreadable)):
+        for number, names in by_number.items():
+            odd[number] += [f"{len(names)} inputs {what}: {some(names)}"] if names else []
     if len(suspects) > max_hashed:
         odd[suspects[0][0]].append(
             f"only {max_hashed} of {len(suspects)} inputs of equal size were compared: there may be more of the same content"

@@ -239,6 +239,15 @@ def test_content_is_compared_across_collections(tmp_path: Path) -> None:
     assert second["oddities"] == []
 
 
+def test_empty_files_are_no_copies_of_each_other(tmp_path: Path) -> None:
+    names = ("real/1.png", "fake/2.png", "train/real/3.png")
+    touch(tmp_path / "set", names)
+    archive = write_zip(tmp_path / "set.zip", dict.fromkeys(names, ""))
+    for root in (tmp_path / "set", archive):
+        (row,) = summary(scan(root, "images"))
+        assert row["oddities"] == ["3 inputs are empty: fake/2.png, real/1.png, train/real/3.png"]
+
+
 def test_frames_in_a_folder_are_compared_as_one(tmp_path: Path) -> None:
     videos = {n: {"label": "x_Real", "frames": [f"f/{n}/0.png", f"f/{n}/1.png"]} for n in "abc"}
     for video, content in (("a", "01"), ("b", "01"), ("c", "02")):
@@ -252,6 +261,7 @@ def test_frames_in_a_folder_are_compared_as_one(tmp_path: Path) -> None:
 
 def test_files_that_vanish_or_resist_do_not_end_the_summary(tmp_path: Path) -> None:
     touch(tmp_path, ["set/real/1.png", "set/fake/2.png"])
+    (tmp_path / "set/fake/2.png").write_text("x")
     stills = scan(tmp_path / "set", "images")
     (tmp_path / "set/real/1.png").unlink()
     (row,) = summary(stills)
