@@ -42,7 +42,7 @@ class _Doors(click.Group):
         except MemoryError:
             failure = ResourceError("out of memory: try --workers 1 or a smaller --set train.batch_size")
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             failure = ResourceError("no space left on the disk: free some and run the same command again")
         click.echo(f"Error: {failure}", err=True)

@@ -19,6 +19,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import CorruptMedia, TooLargeMedia, UnsupportedMedia, choose
+from dfpipe.preprocess.containers import HEAD_BYTES, sniff
 from dfpipe.preprocess.timeline import Timeline
 from dfpipe.types import Frame, Image, VideoInfo
 
@@ -127,9 +128,18 @@ def open_image(source: Path | bytes, limits: LimitsConfig | None = None) -> Imag
                 raise TooLargeMedia(f"{picture.width} x {picture.height} px is over {megapixels:g} megapixels")
             return np.array(_to_rgb(ImageOps.exif_transpose(picture)))
     except UnidentifiedImageError as error:
+        if sniff(_head(source)) == "image":
+            raise CorruptMedia("it begins like a picture and goes on as none") from error
         raise UnsupportedMedia("not a picture of a known format") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise CorruptMedia(f"the picture cannot be decoded: {error}") from error
+
+
+def _head(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:HEAD_BYTES]
+    with source.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _to_rgb(picture: PillowImage.Image) -> PillowImage.Image:

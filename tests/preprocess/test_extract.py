@@ -1,9 +1,11 @@
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +16,8 @@ import pytest
 
 from dfpipe.config import Config, load_config
 from dfpipe.demo import clip_frames, write_clip
-from dfpipe.errors import LeakError, SourceError
-from dfpipe.preprocess.extract import extract
+from dfpipe.errors import ConfigError, LeakError, SourceError
+from dfpipe.preprocess.extract import dry_run, extract
 from dfpipe.preprocess.manifest import MANIFEST, read_inputs, read_manifest
 from dfpipe.types import Image, Label
 
@@ -182,3 +184,115 @@ def test_real_collections(real_data: Path, tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "out" / MANIFEST).to_pylist()
     assert len({row["media_id"] for row in table}) == 25  # the same bare name occurs in four methods
     assert os.listdir(tmp_path / "out" / "crops")
+
+
+def test_dry_run_counts_and_writes_nothing(clips: Path, tmp_path: Path, faces: Path, small_config: Config) -> None:
+    assert dry_run([clips], [], tmp_path / "out", small_config) == (16, 16)
+    assert not (tmp_path / "out").exists()
+    assert dry_run([clips], [], faces, small_config) == (16, 0)
+    assert dry_run([clips], [], faces, small_config, redo=["ok"]) == (16, 16)
+    assert dry_run([clips], [], faces, small_config, redo=["no_face"]) == (16, 0)
+    with pytest.raises(ConfigError, match="unknown state 'done'"):
+        dry_run([clips], [], faces, small_config, redo=["done"])
+
+
+def test_shards_are_apart_and_complete(clips: Path, tmp_path: Path, faces: Path, small_config: Config) -> None:
+    found = []
+    for part in (1, 2, 3):
+        out = tmp_path / str(part)
+        extract([clips], [], out, small_config, engine="serial", shard=(part, 3))
+        found += [row["media_id"] for row in read_inputs(out)]
+    assert len(found) == 16
+    assert set(found) == {row["media_id"] for row in read_inputs(faces)}
+
+
+def test_folds_png_and_alignment(clips: Path, tmp_path: Path) -> None:
+    settings = [
+        "preprocess.faces.frames=4",
+        "preprocess.folds=3",
+        "preprocess.crop_format=png",
+        "preprocess.faces.align=true",
+    ]
+    extract([clips], [], tmp_path / "out", load_config("demo", settings), engine="serial", limit=6)
+    manifest = read_manifest(tmp_path / "out")
+    assert set(manifest.columns["fold"]) <= {0, 1, 2}
+    fold_of = dict(zip(manifest.columns["group"], manifest.columns["fold"], strict=True))
+    assert [fold_of[group] for group in manifest.columns["group"]] == manifest.columns["fold"]
+    assert manifest.path(0).suffix == ".png"
+    assert cv2.imread(str(manifest.path(0))).shape == (256, 256, 3)
+
+
+def archive(folder: Path, portrait: Image) -> Path:
+    path = folder / "set.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        for i, name in enumerate(("Train/Real/a.png", "Train/Fake/b.png", "Test/Real/c.png")):
+            tight = portrait[60 - i : 180 + i, 165 - i : 285 + i, ::-1]
+            zipped.writestr(f"Dataset/{name}", cv2.imencode(".png", np.ascontiguousarray(tight))[1].tobytes())
+        zipped.writestr("Dataset/Train/Fake/broken.png", b"\x89PNG\r\n\x1a\nbroken")
+    return path
+
+
+def test_archives_are_read_without_unpacking(tmp_path: Path, portrait: Image, small_config: Config) -> None:
+    out = tmp_path / "out"
+    summary = extract([], [archive(tmp_path, portrait)], out, small_config, engine="serial")
+    assert summary.states == {"ok": 3, "corrupt": 1}
+    manifest = read_manifest(out)
+    assert set(manifest.columns["split"]) == {"train", "test"}
+    assert set(manifest.columns["as_is"]) == {True}
+    assert sorted(os.listdir(tmp_path)) == ["out", "set.zip"]
+    assert extract([], [tmp_path / "set.zip"], out, small_config, engine="serial").resumed == 4
+
+
+def test_clips_shipped_as_frames(tmp_path: Path, small_config: Config, portrait: Image) -> None:
+    frames = [f"frames/000/{i:03}.png" for i in range(8)]
+    for i, name in enumerate(frames):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), portrait[60 + i : 180 + i, 165:285, ::-1])
+    content = {"Made": {"Made_real": {"train": {"000": {"label": "Made_real", "frames": frames}}}}}
+    (tmp_path / "Made.json").write_text(json.dumps(content))
+    out = tmp_path / "out"
+    summary = extract([], [tmp_path], out, small_config, engine="serial")
+    assert summary.states == {"ok": 1}
+    manifest = read_manifest(out)
+    assert len(manifest) == 6
+    assert set(manifest.columns["kind"]) == {"video"}
+    assert set(manifest.columns["label"]) == {0}
+    (row,) = read_inputs(out)
+    assert (row["frames_wanted"], row["frames_decoded"], row["reader"]) == (6, 6, "pillow")
+
+
+def test_at_least_looks_on_until_enough_frames_show_a_face(tmp_path: Path) -> None:
+    """A face in the middle third only: of 6 uniform frames 2 show it."""
+    made = list(clip_frames(0, Label.REAL))
+    grey = np.full_like(made[0], 90)
+    (tmp_path / "real").mkdir()
+    write_clip(tmp_path / "real" / "a.mp4", (f if 16 <= i < 32 else grey for i, f in enumerate(made)))
+    for sampling, expected in (("uniform", 2), ("at_least", 6)):
+        config = load_config("demo", ["preprocess.faces.frames=6", f"preprocess.faces.sampling={sampling}"])
+        extract([tmp_path], [], tmp_path / sampling, config, engine="serial")
+        (row,) = read_inputs(tmp_path / sampling)
+        assert row["frames_with_face"] == expected if sampling == "uniform" else row["frames_with_face"] >= expected
+        assert (row["frames_wanted"] > 6) == (sampling == "at_least")
+        times = read_manifest(tmp_path / sampling).columns["time_s"]
+        assert times == sorted(times)
+
+
+def test_a_full_disk_stops_cleanly_and_the_rest_follows_later(clips: Path, tmp_path: Path, faces: Path) -> None:
+    """The limit on file size stands in for a full disk: crops are small, the tables at the end are not."""
+    out = tmp_path / "out"
+    words = ["extract", "--videos", str(clips), "--out", str(out), "--config", "demo", "--engine", "serial", "-q"]
+    words += ["--set", "preprocess.faces.frames=6"]
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))\n"
+        "from dfpipe.cli import main\n"
+        f"main({words!r})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 5, run.stderr
+    assert "free" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (out / MANIFEST).exists()
+    subprocess.run([sys.executable, "-m", "dfpipe", *words], check=True, stdout=subprocess.DEVNULL)
+    assert tree(out) == tree(faces)
