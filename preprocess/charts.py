@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.ticker import MaxNLocator
 
-# Blue and vermillion-side orange of the palette by Okabe and Ito, told apart with every kind of colour blindness; the
-# lines differ too, for prints without colour.
+# Blue and orange of the palette by Okabe and Ito (2008), which every kind of colour blindness tells apart; the lines differ
+# too, for prints without colour.
 COLOURS = {"real": "#0072B2", "fake": "#E69F00", "unlabelled": "#777777"}
 LINES = {"real": "-", "fake": "--", "unlabelled": ":"}
 OTHER_COLOUR = "#56626B"

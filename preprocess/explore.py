@@ -21,7 +21,7 @@ from dfpipe.preprocess.tallies import LABELS, Spread
 from dfpipe.types import Image
 
 PAGE, SUMMARY, DUPLICATES = "explore.html", "summary.json", "duplicates.csv"
-SAMPLE = 4000  # crops: a share of 50 % is then known to 1.6 points (95 %), and two cores need some three seconds
+SAMPLE = 4000  # crops: a share of 50 % is then known to 1.6 points (95 %), and two cores need some five seconds
 SHEET = 60  # crops per label: what a person takes in at one look
 PAIRS_SHOWN = 24  # candidates with pictures; all of them are in DUPLICATES
 _LIBRARIES = ("imagehash", "jinja2", "matplotlib")
@@ -72,7 +72,7 @@ def explore(folder: Path, out: Path, *, sample: int = SAMPLE, sheet_size: int = 
     manifest, inputs = read_manifest(folder), read_inputs(folder)
     if not inputs and not len(manifest):
         raise SourceError(f"{folder} holds no inputs and no faces: run 'dfpipe extract' on a folder that has some")
-    with locked(out), disk_errors(out):
+    with locked(out):
         sweep(out)
         seen = see(manifest, inputs, sample, workers)
         spreads = spreads_of(seen)
@@ -175,8 +175,9 @@ def _number(value: float) -> str:
 
 def _write(out: Path, seen: Seen, summary: Mapping[str, Any], pictures: Mapping[str, bytes], page: str) -> None:
     """Writes everything, the page last; pictures of an earlier look that have no successor go."""
-    for name in _all_pictures() - set(pictures):
-        (out / name).unlink(missing_ok=True)
+    with disk_errors(out):
+        for name in _all_pictures() - set(pictures):
+            (out / name).unlink(missing_ok=True)
     texts = {SUMMARY: json.dumps(summary, indent=2) + "\n", PAGE: page}
     for name, data in pictures.items():
         with atomic_file(out / name) as temporary:

@@ -106,7 +106,7 @@ def rows_to_compare(manifest: Manifest) -> list[int]:
 
 def absent(manifest: Manifest) -> list[int]:
     """Row numbers of crops that are not there."""
-    return [row for row in range(len(manifest)) if not manifest.path(row).is_file()]
+    return [row for row in range(len(manifest)) if not os.path.isfile(manifest.path(row))]
 
 
 def look_at(manifest: Manifest, rows: Iterable[int], workers: int = 0) -> dict[int, Look | Fault]:
@@ -144,7 +144,7 @@ def perceptual_hash(luma: Any) -> int:
 
 def read_crop(path: Path) -> Image | Fault:
     """Reads a crop as a square RGB picture. OpenCV gets bytes, not the path: it refuses names that are not UTF-8."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, False also where a folder may not be entered
         return Fault.MISSING
     try:
         picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)

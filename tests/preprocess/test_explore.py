@@ -368,6 +368,7 @@ def test_a_sheet_shows_as_many_sources_as_it_can(made: Make) -> None:
     manifest = read_manifest(made(rows, [b""] * len(rows)))
     chosen = sheet_rows(manifest, range(len(rows)), 6)
     assert Counter(groups[row] for row in chosen) == {"a": 2, "b": 2, "c": 1}
+    assert [groups[row] for row in sheet_rows(manifest, range(len(rows)), 4)] == ["a", "b", "c", "a"]
     assert {groups[row] for row in sheet_rows(manifest, range(len(rows)), 3)} == {"a", "b", "c"}
     assert spread_over(range(10), 4) == [0, 2, 5, 7]
 
