@@ -120,19 +120,12 @@ class _BarHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-class _Shard(click.ParamType):
-    """I/N with 1 <= I <= N."""
-
-    name = "shard"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Turns "2/8" into (2, 8)."""
-        if isinstance(value, tuple):
-            return value
-        part, slash, parts = str(value).partition("/")
-        if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-            self.fail(f"{value!r} is not I/N with I from 1 to N, as 2/8", param, ctx)
-        return int(part), int(parts)
+def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """Turns "2/8" into (2, 8)."""
+    part, _, parts = value.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise click.BadParameter(f"{value!r} is not I/N with I from 1 to N, as 2/8", ctx, param)
+    return int(part), int(parts)
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout, all else on stderr.")
@@ -143,12 +136,33 @@ _device = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ... 
 
 
 @main.command()
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="PATH...")
+@_json
+@_voice
+def sources(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Say what is in folders, archives and lists, before extracting.
+
+    Per collection: the layout, counts per label, method and split, what is
+    named but not on disk, and what looks odd: the same content twice, or with
+    two labels, or a label that contradicts its folder.
+
+    \b
+    Example:
+      dfpipe sources dfdc/ crops.zip my_clips.csv
+    """
+    from dfpipe.preprocess.sources import scan_any, summary, text
+
+    found = summary([source for path in paths for source in scan_any(path)])
+    click.echo(json.dumps(found) if as_json else "\n".join(text(found)))
+
+
+@main.command()
 @click.option("--videos", multiple=True, type=PATH, metavar="DIR", help="Folder of clips; may be given several times.")
 @click.option("--images", multiple=True, type=PATH, metavar="DIR", help="Folder of stills; may be given several times.")
 @click.option("--out", type=PATH, default=DATA, show_default=True, help="Crops, manifest, states.")
 @click.option("--stills", type=click.Choice(["auto", "detect", "as-is"]), help="Are stills face crops already?")
 @click.option("--folds", type=click.IntRange(2), help="Also give cross-validation folds by group.")
-@click.option("--shard", type=_Shard(), default="1/1", metavar="I/N", help="Only part I of N, for an --out of its own.")
+@click.option("--shard", callback=_shard, default="1/1", metavar="I/N", help="Only part I of N; its own --out.")
 @click.option("--redo", default="", metavar="STATES", help="Work again on inputs in these states, as no_face,timeout.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="At most so many inputs per folder, spread over it.")
 @click.option("--dry-run", is_flag=True, help="Only say how many inputs there are and how many are to do.")
@@ -201,6 +215,34 @@ def extract(
         raise InputsFailed(
             f"{summary.failed} of {summary.inputs} inputs failed; see reasons in {out / 'inputs.parquet'}"
         )
+
+
+@main.command()
+@click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
+@click.option("--out", type=PATH, help="Page, charts and numbers.  [default: explore/ in DIR]")
+@click.option("--sample", type=click.IntRange(1), default=4000, show_default=True, help="Crops to look at closely.")
+@_json
+@_voice
+def explore(data: Path, out: Path | None, sample: int, as_json: bool) -> None:
+    """Show what extracted faces look like: one page with charts and samples.
+
+    Counts per split, label, method and dataset; face sizes, brightness and
+    sharpness; contact sheets; and candidates for duplicates across splits.
+
+    \b
+    Example:
+      dfpipe explore data/faces
+    """
+    from dfpipe.preprocess.explore import explore as run
+
+    done = run(data, out or data / "explore", sample=sample)
+    if as_json:
+        click.echo(done.summary.read_text(encoding="utf-8"))
+        return
+    click.echo(f"{done.inputs} inputs, {done.crops} crops, {done.opened} looked at, {done.missing} not on disk")
+    conflicts = f", {done.label_conflicts} of them with different labels" if done.label_conflicts else ""
+    click.echo(f"{done.pairs} pairs across splits look alike{conflicts}: {done.duplicates}")
+    click.echo(f"page: {done.page}")
 
 
 @main.command()

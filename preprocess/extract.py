@@ -109,7 +109,7 @@ def extract(
         UsageError: Another run is writing to `out`.
     """
     bounds = Bounds(config.preprocess.limits.seconds, config.preprocess.limits.memory_gb)
-    running = {"engine": engine, "workers": workers, "bounds": bounds}
+    running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": bounds}
     sources = scan_all(videos, images)
     with locked(out):
         sweep(out)

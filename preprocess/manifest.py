@@ -136,7 +136,8 @@ def read_inputs(folder: Path) -> list[dict[str, Any]]:
 
 def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        with path.open("rb") as file:  # pyarrow itself refuses names that are no UTF-8
+            table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is damaged: run the same 'dfpipe extract' again to write it anew ({error})") from error
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
