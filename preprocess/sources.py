@@ -74,6 +74,26 @@ def scan(root: Path, kind: str) -> list[Source]:
     return [replace(sources[0], notes=(*sources[0].notes, *notes, *renamed)), *sources[1:]]
 
 
+def scan_any(root: Path) -> list[Source]:
+    """Recognises clips and stills alike, for whoever wants to know what is there; see `scan`.
+
+    Raises:
+        SourceError: Neither of the two is there in a known layout, or a list has an error.
+    """
+    found: list[Source] = []
+    errors: list[SourceError] = []
+    for kind in SUFFIXES:
+        try:
+            found += [source for source in scan(root, kind) if source not in found]  # a DeepfakeBench list is both
+        except SourceError as error:
+            errors.append(error)
+    if not found:
+        raise max(
+            errors, key=lambda error: "nothing usable" not in str(error)
+        )  # the one that names a fault comes first
+    return found
+
+
 def _recognised(tree: Tree, kind: str) -> tuple[list[Found], list[str]]:
     """All collections of a tree, and what is left over."""
     found: list[Found] = []

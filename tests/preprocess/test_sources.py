@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dfpipe.errors import ConfigError, SourceError
-from dfpipe.preprocess.sources import scan, summary, text
+from dfpipe.preprocess.sources import scan, scan_any, summary, text
 from dfpipe.preprocess.splits import check_leaks
 from dfpipe.types import Label
 
@@ -185,6 +185,24 @@ def test_many_files_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (source,) = scan(tmp_path, "images")
     assert len(source.items) == 20_000
     assert set(visited.values()) == {1}
+
+
+def test_clips_and_stills_at_once(mixed: Path) -> None:
+    assert [(s.dataset, s.kind) for s in scan_any(mixed)] == [
+        (s.dataset, s.kind) for kind in ("videos", "images") for s in scan(mixed, kind)
+    ]
+    assert [s.dataset for s in scan_any(mixed / "deep/stills.zip")] == ["stills"]
+    assert [s.dataset for s in scan_any(mixed / "ff")] == ["faceforensics"]
+    (mixed / "bad.csv").write_text("path,label\na.mp4,maybe\n")
+    with pytest.raises(SourceError, match=r"bad\.csv, row 2"):
+        scan_any(mixed / "bad.csv")
+    with pytest.raises(SourceError, match="nothing usable"):
+        scan_any(mixed / "loose")
+    (mixed / "bad.zip").touch()
+    with pytest.raises(SourceError, match="damaged"):
+        scan_any(mixed / "bad.zip")
+    with pytest.raises(SourceError, match="no such folder"):
+        scan_any(mixed / "nowhere")
 
 
 # ---- the summary ---------------------------------------------------------------------------------------------------
