@@ -89,7 +89,7 @@ def scan_any(root: Path) -> list[Source]:
             errors.append(error)
     if not found:
         raise max(
-            errors, key=lambda error: "nothing usable" not in str(error)
+            reversed(errors), key=lambda error: "nothing usable" not in str(error)
         )  # the one that names a fault comes first
     return found
 
