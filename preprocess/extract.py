@@ -8,7 +8,7 @@ import shutil
 import time
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from dfpipe.ledger import Ledger
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.facefinder import FoundFaces, crop_scale_task, setup_of, this_finder, typical_crop_scale
+from dfpipe.preprocess.layouts import together
 from dfpipe.preprocess.manifest import CONFIG, CROPS_SCHEMA, INPUTS, INPUTS_SCHEMA, MANIFEST, write_table
 from dfpipe.preprocess.sources import Source, scan
 from dfpipe.preprocess.splits import assign, assign_folds, check_leaks
@@ -168,7 +169,17 @@ def scan_all(videos: Sequence[Path], images: Sequence[Path]) -> list[Source]:
     named = [("videos", root) for root in videos] + [("images", root) for root in images]
     if not named:
         raise SourceError("nothing to extract: name at least one folder with --videos or --images")
-    return [source for kind, root in named for source in scan(root, kind)]
+    sources = [source for kind, root in named for source in scan(root, kind)]
+    seen: dict[str, Path] = {}
+    for source in sources:
+        for item in source.items:
+            first = seen.setdefault(key_of(item), source.root)
+            if first is not source.root:
+                raise SourceError(
+                    f"{first} and {source.root} both hold {key_of(item)}: name a folder once, rename one of two datasets "
+                    "of equal name, or extract them to different --out"
+                )
+    return sources
 
 
 def _todo(jobs: Sequence[Job], ledger: Ledger, redo: Sequence[str]) -> list[Job]:
@@ -407,7 +418,7 @@ def _publish(
         resumed=resumed,
         states=dict(Counter(row["state"] for row in mine)),
         missing=missing,
-        notes=tuple(note for source in sources for note in source.notes),
+        notes=(*(note for source in sources for note in source.notes), *_copies(list(rows.values()))),
         crops=len(crop_rows),
         splits={split: dict(labels) for split, labels in splits.items()},
         reasons={row["path"]: f"{row['state']}: {row['reason']}" for row in mine if State(row["state"]).failed},
@@ -415,22 +426,41 @@ def _publish(
 
 
 def _give_splits(rows: Sequence[dict[str, Any]], config: Config) -> None:
-    """Keeps the publisher's splits and divides the other groups; fills in `split` and `fold` of every row."""
+    """Keeps the publisher's splits and divides the other groups; fills in `split` and `fold` of every row.
+
+    Groups that hold the same file go together: a copy under another name leaks as well as the original.
+    """
     published = {_group_key(row): row["split"] for row in rows if row["split"] is not None}
     open_rows = [row for row in rows if _group_key(row) not in published]
-    given = published | assign(_labels_of(open_rows), config.preprocess.split, config.seed)
-    folds = assign_folds(_labels_of(rows), config.preprocess.folds, config.seed) if config.preprocess.folds else {}
+    same = together([_group_key(row), f"content {row['sha256']}"] for row in rows if row["sha256"])
+    given = assign(_labels_of(open_rows, same), config.preprocess.split, config.seed)
+    folds = (
+        assign_folds(_labels_of(rows, same), config.preprocess.folds, config.seed) if config.preprocess.folds else {}
+    )
     for row in rows:
-        row["split"] = row["split"] or given[_group_key(row)]
-        row["fold"] = folds.get(_group_key(row))
+        key = _group_key(row)
+        row["split"] = row["split"] or published.get(key) or given[same.get(key, key)]
+        row["fold"] = folds.get(same.get(key, key))
     check_leaks([_group_key(row) for row in rows], [row["split"] for row in rows])
 
 
-def _labels_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[int | None]]:
-    """The labels that occur in each group."""
+def _copies(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Says how many files a publisher put into two splits. They are kept: the splits are the publisher's."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["sha256"]:
+            splits[row["sha256"]].add(row["split"])
+    count = sum(len(found) > 1 for found in splits.values())
+    told = f"{count} files lie byte for byte in two of the publisher's splits: figures measured on them are too good"
+    return [told] if count else []
+
+
+def _labels_of(rows: Sequence[dict[str, Any]], same: Mapping[str, str]) -> dict[str, list[int | None]]:
+    """The labels that occur in each group, groups with the same content counting as one."""
     labels_of: dict[str, list[int | None]] = defaultdict(list)
     for row in rows:
-        labels_of[_group_key(row)].append(row["label"])
+        key = _group_key(row)
+        labels_of[same.get(key, key)].append(row["label"])
     return labels_of
 
 

@@ -296,3 +296,28 @@ def test_a_full_disk_stops_cleanly_and_the_rest_follows_later(clips: Path, tmp_p
     assert not (out / MANIFEST).exists()
     subprocess.run([sys.executable, "-m", "dfpipe", *words], check=True, stdout=subprocess.DEVNULL)
     assert tree(out) == tree(faces)
+
+
+def test_copies_of_a_file_stay_on_one_side(clips: Path, tmp_path: Path, small_config: Config) -> None:
+    folder = tmp_path / "in"
+    shutil.copytree(clips, folder)
+    for i in range(8):
+        shutil.copy(folder / "real" / f"source_{i}.mp4", folder / "real" / f"copy_of_{i}.mp4")
+    extract([folder], [], tmp_path / "out", small_config, engine="serial")
+    split_of = {row["name"]: row["split"] for row in read_inputs(tmp_path / "out")}
+    for i in range(8):
+        assert split_of[f"real/copy_of_{i}.mp4"] == split_of[f"real/source_{i}.mp4"] == split_of[f"fake/source_{i}.mp4"]
+
+
+def test_a_publisher_s_copies_are_told(tmp_path: Path, portrait: Image, small_config: Config) -> None:
+    for name in ("Train/Real/a.png", "Test/Real/b.png"):
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), portrait[:, :, ::-1])
+    summary = extract([], [tmp_path / "set"], tmp_path / "out", small_config, engine="serial")
+    assert any(note.startswith("1 files lie byte for byte in two") for note in summary.notes)
+
+
+def test_a_folder_named_twice_is_an_error(clips: Path, tmp_path: Path, small_config: Config) -> None:
+    with pytest.raises(SourceError, match="name a folder once"):
+        extract([clips, clips], [], tmp_path / "out", small_config)
