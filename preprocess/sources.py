@@ -13,8 +13,9 @@ from typing import Any
 
 from dfpipe.errors import SourceError, UnreadableMedia, choose
 from dfpipe.files import sha256_file
+from dfpipe.preprocess.archives import ZIP_ERRORS, open_zip
 from dfpipe.preprocess.layouts import FILES, LAYOUTS
-from dfpipe.preprocess.lists import SUFFIXES, ZIP_ERRORS, Found, Tree, joined, open_zip, some, walk
+from dfpipe.preprocess.tree import SUFFIXES, Found, Tree, joined, some, walk
 from dfpipe.types import Label, MediaItem
 
 MAX_HASHED = 20_000  # files that a summary reads in full: minutes on a disk, where all of a large set would take hours

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dfpipe.errors import SourceError
-from dfpipe.preprocess import lists
-from dfpipe.preprocess.layouts import together
+from dfpipe.preprocess import archives
+from dfpipe.preprocess.groups import together
 from dfpipe.preprocess.sources import Source, scan
 from dfpipe.preprocess.splits import check_leaks
 from dfpipe.types import Label
@@ -541,7 +541,7 @@ def test_an_archive_with_too_many_entries_is_refused(
         struct.pack_into("<HH", data, len(data) - 14, 1, 1)
         path.write_bytes(data)
     assert len(one(path, "images").items) == 11
-    monkeypatch.setattr(lists, "MAX_ZIP_ENTRIES", 10)
+    monkeypatch.setattr(archives, "MAX_ZIP_ENTRIES", 10)
     with pytest.raises(SourceError, match="11 entries, more than 10"):
         scan(path, "images")
 
@@ -551,8 +551,8 @@ def test_a_64_bit_archive_states_its_entries(tmp_path: Path, monkeypatch: pytest
     with zipfile.ZipFile(path, "w") as archive:
         for i in range(70_000):
             archive.writestr(zipfile.ZipInfo(f"real/{i}.jpg"), b"")
-    monkeypatch.setattr(lists, "MAX_ZIP_ENTRIES", 69_999)
-    monkeypatch.setattr(lists.zipfile, "ZipFile", None)  # refused before anything is loaded
+    monkeypatch.setattr(archives, "MAX_ZIP_ENTRIES", 69_999)
+    monkeypatch.setattr(archives.zipfile, "ZipFile", None)  # refused before anything is loaded
     with pytest.raises(SourceError, match="70000 entries"):
         scan(path, "images")
 
