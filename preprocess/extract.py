@@ -20,7 +20,7 @@ from dfpipe.ledger import Ledger
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.facefinder import FoundFaces, crop_scale_task, setup_of, this_finder, typical_crop_scale
-from dfpipe.preprocess.layouts import together
+from dfpipe.preprocess.groups import together
 from dfpipe.preprocess.manifest import CONFIG, CROPS_SCHEMA, INPUTS, INPUTS_SCHEMA, MANIFEST, write_table
 from dfpipe.preprocess.sources import Source, scan
 from dfpipe.preprocess.splits import assign, assign_folds, check_leaks

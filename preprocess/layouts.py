@@ -13,8 +13,7 @@ from dfpipe.errors import SourceError
 from dfpipe.preprocess.bench import bench_file, deepfakebench
 from dfpipe.preprocess.dfdc import dfdc, dfdc_preview, dfdc_test
 from dfpipe.preprocess.folders import archives, folders, zip_archive
-from dfpipe.preprocess.groups import celeb_original, ff_ids, whole_groups
-from dfpipe.preprocess.groups import together as together  # extract imports it from here
+from dfpipe.preprocess.groups import celeb_original, ff_ids, together, whole_groups
 from dfpipe.preprocess.lists import read_json, table
 from dfpipe.preprocess.tree import Found, Tree, some, stem_of
 from dfpipe.types import Label, MediaItem

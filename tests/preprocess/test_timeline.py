@@ -48,7 +48,9 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("reader", ["pyav", "decord", "auto"])
-@pytest.mark.parametrize("wanted", [[0], [239], [23, 24, 25], [5, 100, 101, 230], [47, 48, 120, 143, 144], range(0, 240, 7)])
+@pytest.mark.parametrize(
+    "wanted", [[0], [239], [23, 24, 25], [5, 100, 101, 230], [47, 48, 120, 143, 144], range(0, 240, 7)]
+)
 def test_skipping_gives_the_right_frames(long_clip: Path, reader: str, wanted: list[int]) -> None:
     with open_video(long_clip, reader) as video:
         assert len(video.timeline.times) == 240
