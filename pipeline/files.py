@@ -78,6 +78,11 @@ def sweep(folder: Path) -> None:
             leftover.unlink()
 
 
+def as_text(name: str) -> str:
+    """A file name as text that databases and tables can hold: bytes that are no UTF-8 are spelled out, as caf\\xe9."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def sha256_file(path: Path) -> str:
     """Content hash of a file, in hexadecimal.
 

@@ -321,3 +321,19 @@ def test_a_publisher_s_copies_are_told(tmp_path: Path, portrait: Image, small_co
 def test_a_folder_named_twice_is_an_error(clips: Path, tmp_path: Path, small_config: Config) -> None:
     with pytest.raises(SourceError, match="name a folder once"):
         extract([clips, clips], [], tmp_path / "out", small_config)
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.mp4", b"new\nline.mp4", b"'quotes\" $(id) %s.mp4", "视频 ünï.mp4".encode(), b"-rf.mp4"]
+)
+def test_difficult_names(clip: Path, tmp_path: Path, small_config: Config, name: bytes) -> None:
+    folder = tmp_path / "in" / "real"
+    folder.mkdir(parents=True)
+    try:
+        shutil.copy(clip, os.path.join(os.fsencode(folder), name))
+    except OSError:
+        pytest.skip("this file system refuses the name")
+    summary = extract([tmp_path / "in"], [], tmp_path / "out", small_config, engine="serial")
+    assert summary.states == {"ok": 1}
+    assert read_manifest(tmp_path / "out").columns["name"][0] == "real/" + name.decode(errors="backslashreplace")
+    assert extract([tmp_path / "in"], [], tmp_path / "out", small_config, engine="serial").resumed == 1
