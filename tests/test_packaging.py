@@ -44,10 +44,13 @@ def test_the_installed_version_is_the_one_in_the_code() -> None:
     assert metadata.version("dfpipe") == dfpipe.__version__
 
 
-def test_recipes_and_types_are_package_data(setup: configparser.ConfigParser) -> None:
-    data = setup["options.package_data"]
-    assert "*.yaml" in data["dfpipe.configs"]
-    assert "py.typed" in data["dfpipe"]
+def test_every_file_that_is_no_code_is_package_data(setup: configparser.ConfigParser) -> None:
+    rooms = dict(line.split(" = ") for line in lines(setup["options"]["package_dir"]))
+    for package, folder in rooms.items():
+        patterns = lines(setup["options.package_data"].get(package, ""))
+        files = {p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+        matched = {p for pattern in patterns for p in (ROOT / folder).glob(pattern)}
+        assert files <= matched, f"{package}: {files - matched} would be missing from the wheel"
 
 
 def test_pyproject_holds_no_second_truth() -> None:
