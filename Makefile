@@ -15,9 +15,10 @@ test: .venv/installed
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	rm -rf build .venv/check
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/check .
 	rm -rf build
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/check .
-	MYPYPATH=build/check $(BIN)/mypy
+	MYPYPATH=.venv/check $(BIN)/mypy
 
 .venv/installed: setup.cfg pyproject.toml pipeline/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
