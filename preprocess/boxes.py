@@ -33,15 +33,3 @@ def scaled(box: FaceBox, factor: float) -> FaceBox:
         box.confidence,
         tuple((x * factor, y * factor) for x, y in box.landmarks),
     )
-
-
-def shifted(box: FaceBox, dx: float, dy: float) -> FaceBox:
-    """The same box moved by (dx, dy) px."""
-    return FaceBox(
-        box.x1 + dx,
-        box.y1 + dy,
-        box.x2 + dx,
-        box.y2 + dy,
-        box.confidence,
-        tuple((x + dx, y + dy) for x, y in box.landmarks),
-    )

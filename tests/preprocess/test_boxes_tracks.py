@@ -1,6 +1,6 @@
 import pytest
 
-from dfpipe.preprocess.boxes import area, centre, iou, scaled, shifted
+from dfpipe.preprocess.boxes import area, centre, iou, scaled
 from dfpipe.preprocess.tracks import MAX_GAP, affinity, join, short
 from dfpipe.types import FaceBox
 
@@ -28,7 +28,6 @@ def test_box_arithmetic() -> None:
     face = FaceBox(10, 20, 30, 60, 0.9, ((15, 25),))
     assert (face.side, area(face), centre(face)) == (40, 800, (20, 40))
     assert scaled(face, 2) == FaceBox(20, 40, 60, 120, 0.9, ((30, 50),))
-    assert shifted(face, -10, 5) == FaceBox(0, 25, 20, 65, 0.9, ((5, 30),))
 
 
 def test_two_people_keep_their_numbers() -> None:
