@@ -6,12 +6,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dfpipe.files import atomic_file, disk_errors
+from dfpipe.files import as_cell, atomic_file, disk_errors
 from dfpipe.types import Verdict, VerdictKind
 
 JSONL, CSV = "verdicts.jsonl", "verdicts.csv"
 DECIMALS = 4  # of probabilities and times: more would claim a precision that is not there
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that starts so is run by spreadsheets
 _CSV_FIELDS = ("path", "state", "verdict", "p_fake", "reason", "people", "frames_with_face", "model")
 
 
@@ -139,7 +138,5 @@ def _csv_row(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _harmless(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    value = value.encode(errors="replace").decode()  # names that are no valid UTF-8
-    return f"'{value}" if value.startswith(_FORMULA) else value
+    # Names that are no valid UTF-8 cannot be written as they are.
+    return as_cell(value.encode(errors="replace").decode() if isinstance(value, str) else value)

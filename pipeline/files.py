@@ -8,10 +8,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dfpipe.errors import ResourceError, UnreadableMedia, UsageError
 
 TEMPORARY = ".tmp-"  # prefix of everything unfinished; swept at the next start
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that starts so is run by spreadsheets
 
 
 @contextlib.contextmanager
@@ -81,6 +84,11 @@ def sweep(folder: Path) -> None:
 def as_text(name: str) -> str:
     """A file name as text that databases and tables can hold: bytes that are no UTF-8 are spelled out, as caf\\xe9."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def as_cell(value: Any) -> Any:
+    """A value for a CSV table that spreadsheets take as text, never as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def sha256_file(path: Path) -> str:

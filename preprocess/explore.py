@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dfpipe.errors import SourceError, UsageError
-from dfpipe.files import atomic_file, disk_errors, locked, sweep
+from dfpipe.files import as_cell, atomic_file, disk_errors, locked, sweep
 from dfpipe.preprocess import charts
 from dfpipe.preprocess.looks import by_label, jpeg_uri, png_uri, sheet, sheet_rows, thumbs
 from dfpipe.preprocess.manifest import Manifest, read_inputs, read_manifest
@@ -27,7 +27,6 @@ PAIRS_SHOWN = 24  # candidates with pictures; all of them are in DUPLICATES
 _LIBRARIES = ("imagehash", "jinja2", "matplotlib")
 _SIDES = [f"{side}_{key}" for side in "ab" for key in ("split", "label", "dataset", "name", "crop")]
 _CSV_FIELDS = ("distance", "same_file", "labels_differ", *_SIDES)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that starts so is run by spreadsheets
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def _write(out: Path, seen: Seen, summary: Mapping[str, Any], pictures: Mapping[
     with atomic_file(out / DUPLICATES) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, _CSV_FIELDS, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in record.items()} for record in pair_records(seen))
+        writer.writerows({key: as_cell(value) for key, value in record.items()} for record in pair_records(seen))
     for name, text in texts.items():
         with atomic_file(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -194,11 +193,6 @@ def _write(out: Path, seen: Seen, summary: Mapping[str, Any], pictures: Mapping[
 def _all_pictures() -> set[str]:
     bars = {"counts_split", "counts_method", "counts_dataset", "states", "people"}
     return {f"{name}.png" for name in bars | set(MEASURES) | {f"sheet_{label}" for label in LABELS.values()}}
-
-
-def _cell(value: Any) -> Any:
-    """A value that spreadsheets take as text, never as a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _explored(out: Path, summary: Mapping[str, Any]) -> Explored:

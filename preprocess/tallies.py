@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfpipe.preprocess.splits import SPLITS
 from dfpipe.types import Label
 
 Values = NDArray[np.float64]
 
 LABELS: dict[int | None, str] = {Label.REAL: "real", Label.FAKE: "fake", None: "unlabelled"}
-SPLITS = ("train", "validation", "test")
 UNNAMED = "(none)"  # shown for an empty or missing split, method or dataset
 QUANTILES = (0.05, 0.5, 0.95)
 
