@@ -25,8 +25,9 @@ from dfpipe.files import disk_errors
 from dfpipe.preprocess.manifest import CONFIG, Manifest, read_manifest
 from dfpipe.preprocess.splits import SPLITS
 from dfpipe.train.balance import BALANCES
-from dfpipe.train.dataset import CropDataset, EpochSampler, loader
+from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import autocast, pick_device
+from dfpipe.train.loader import EpochSampler, loader
 from dfpipe.train.metrics import binary_metrics
 from dfpipe.train.modelfile import ModelCard, save_model
 from dfpipe.train.models import FaceClassifier, create_model

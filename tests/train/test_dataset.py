@@ -5,7 +5,8 @@ import torch
 
 from dfpipe.errors import DataError
 from dfpipe.preprocess.manifest import read_manifest
-from dfpipe.train.dataset import CropDataset, EpochSampler, loader
+from dfpipe.train.dataset import CropDataset
+from dfpipe.train.loader import EpochSampler, loader
 from dfpipe.train.transforms import AUGMENTATIONS, resized
 
 

@@ -1,0 +1,43 @@
+"""Commands about the install itself."""
+
+from pathlib import Path
+
+import click
+
+from dfpipe.errors import DfpipeError
+from dfpipe.flags import DEMO, PATH, voice
+
+
+@click.command()
+@click.option("--out", type=PATH, default=DEMO, show_default=True, help="Clips, faces, model and verdicts.")
+@voice
+def demo(out: Path) -> None:
+    """Do the whole job on made-up clips: extract, train, infer. Needs no data.
+
+    \b
+    Example:
+      dfpipe demo --out data/demo
+    """
+    from dfpipe.demo import run
+
+    run(out, click.echo)
+
+
+@click.command()
+@voice
+def doctor() -> None:
+    """Check whether this install can do the main job.
+
+    \b
+    Example:
+      dfpipe doctor
+    """
+    from dfpipe.doctor import examine
+
+    failed = [check for check in examine(click.echo) if not check.passed]
+    if failed:
+        raise DfpipeError(f"this install cannot do the main job: {', '.join(check.name for check in failed)} failed")
+    click.echo("the main job can run here")
+
+
+COMMANDS = (demo, doctor)

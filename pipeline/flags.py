@@ -1,0 +1,70 @@
+"""Flags that mean the same in every command, and the folders that commands use unless told otherwise."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATA, RUNS, VERDICTS, DEMO = Path("data/faces"), Path("runs"), Path("verdicts"), Path("data/demo")
+PATH = click.Path(path_type=Path)
+
+
+def settings(command: F) -> F:
+    """--config, --set, --seed: arrive as one `config` and the recipe's name as `recipe`."""
+
+    @click.option("--config", "recipe", default="default", metavar="NAME|FILE", help="Recipe by name, or a YAML file.")
+    @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting, as train.epochs=3.")
+    @click.option("--seed", type=int, help="Of everything random.  [default: from the recipe]")
+    @functools.wraps(command)
+    def wrapped(recipe: str, overrides: tuple[str, ...], seed: int | None, **rest: Any) -> Any:
+        from dfpipe.config import load_config
+
+        seeded = (*overrides, f"seed={seed}") if seed is not None else overrides
+        return command(config=load_config(recipe, seeded), recipe=recipe, **rest)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def running(command: F) -> F:
+    """--workers, --engine."""
+    command = click.option(
+        "--engine", default="local", metavar="NAME", help="local (killable processes) or serial (for debugging)."
+    )(command)
+    return click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0 = one per core.")(command)
+
+
+def voice(command: F) -> F:
+    """-q, -v: how much goes to stderr."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on stderr.")
+    @click.option("-v", "--verbose", is_flag=True, help="More on stderr.")
+    @functools.wraps(command)
+    def wrapped(quiet: bool, verbose: bool, **rest: Any) -> Any:
+        level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+        log = logging.getLogger("dfpipe")
+        log.setLevel(level)
+        log.handlers = [_BarHandler()]
+        log.propagate = False
+        return command(**rest)
+
+    return wrapped  # type: ignore[return-value]
+
+
+class _BarHandler(logging.Handler):
+    """Log lines on stderr that do not tear a progress bar apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one line."""
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout, all else on stderr.")
+device_flag = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...  [default: a GPU if there is one]")
