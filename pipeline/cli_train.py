@@ -26,7 +26,7 @@ def train(data: Path, out: Path, device: str, as_json: bool, config: Any, recipe
     Example:
       dfpipe train --data data/faces --set train.epochs=3
     """
-    from dfpipe.train.loop import shown
+    from dfpipe.train.fit import shown
     from dfpipe.train.loop import train as run
 
     done = run(config, data, out, recipe, device)

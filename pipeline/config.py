@@ -100,31 +100,100 @@ class PreprocessConfig:
 
 
 @dataclass(frozen=True)
+class HeadConfig:
+    """What stands between a backbone's features and the logit. Stored in every model file."""
+
+    hidden: int = 0  # width of a dense ReLU layer before the output; 0 = none
+    dropout: float = 0.0  # before the output
+    l2: float = 0.0  # factor of the dense layer's squared weights in the loss (a "kernel regularizer")
+    outputs: int = 1  # 1 = one logit (sigmoid) | 2 = two classes (softmax); the logit is then their difference
+
+    def __post_init__(self) -> None:
+        _require(self.hidden >= 0, "train.head.hidden must be 0 (no dense layer) or its width")
+        _require(0 <= self.dropout < 1, "train.head.dropout must lie in 0..1, 1 excluded")
+        _require(self.l2 >= 0, "train.head.l2 must be at least 0")
+        _require(self.outputs in (1, 2), "train.head.outputs must be 1 (sigmoid) or 2 (softmax)")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One phase of a training. What is left out is taken from `train`."""
+
+    free: str = ""  # which part of the network learns, see train.free
+    epochs: int = 0
+    learning_rate: float = 0.0
+    schedule: str = ""
+
+    def __post_init__(self) -> None:
+        _require(not self.free or _is_free(self.free), f"train.stages: free {FREE_FORMS}, not {self.free!r}")
+        _require(
+            self.epochs >= 0 and self.learning_rate >= 0, "train.stages: epochs and learning_rate must not be negative"
+        )
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Settings of `dfpipe train`."""
 
-    model: str = "tf_efficientnet_lite0"  # any name that timm knows
-    pretrained: str = "auto"  # auto (ImageNet weights when their package is installed) | package | none
+    model: str = "tf_efficientnet_lite0"  # any name that timm knows, or one of dfpipe.train.cnns
+    pretrained: str = "auto"  # auto (ImageNet weights if they can be had) | imagenet (they must be had) | none
+    weights_dir: str = ""  # folder with files of ImageNet weights, for machines without network
+    head: HeadConfig = field(default_factory=HeadConfig)
+    normalise: str = "backbone"  # backbone (as it was pretrained) | imagenet | half (0.5, 0.5) | none (0..1)
     image_size: int = 192  # px of the square that the network sees
     epochs: int = 6
-    batch_size: int = 32
-    learning_rate: float = 6e-4  # peak of the one-cycle schedule
+    batch_size: int = 32  # crops in one step, of each process
+    accumulate: int = 1  # steps whose gradients are joined into one update
+    optimizer: str = "adamw"  # adamw | adam | sgd
+    learning_rate: float = 6e-4  # the peak, for one_cycle
     weight_decay: float = 0.01
+    schedule: str = "one_cycle"  # one_cycle | cosine | plateau | constant
+    plateau_factor: float = 0.2  # for plateau: the rate is multiplied by this ...
+    plateau_patience: int = 5  # ... after so many epochs without a better validation ...
+    min_learning_rate: float = 0.0  # ... down to this
+    free: str = "all"  # which part learns: all | frozen (the head alone) | last N (blocks and the head)
+    stages: tuple[StageConfig, ...] = ()  # phases one after the other; none = one phase with the values above
     label_smoothing: float = 0.0
-    balance: str = "label"  # label (oversample the rarer class) | none
-    augment: str = "light"  # light | none
+    class_weights: str = "none"  # none | balanced: the rarer label counts more in the loss
+    balance: str = "label"  # none | label | source | dataset_label | paired: what an epoch shows how often
+    augment: str = "light"  # none | light | strong | self_blend
     samples_per_epoch: int = 0  # 0 = all
-    early_stop: int = 3  # epochs without a better validation before stopping; 0 = never
-    monitor: str = "auc"  # auc | loss, on validation: picks the epoch whose weights are kept
+    clip_norm: float = 0.0  # of the whole gradient; 0 = no clipping
+    ema: float = 0.0  # decay of the running mean of the weights that is validated and kept; 0 = off
+    precision: str = "auto"  # auto (lower on a GPU) | fp32 | bf16 | fp16 (GPU only)
+    early_stop: int = 3  # epochs of a phase without a better validation before it ends; 0 = never
+    monitor: str = "auc"  # auc | loss | accuracy | f1, on validation: picks the epoch whose weights are kept
+    keep_epochs: tuple[int, ...] = ()  # epochs whose weights are kept too
     loader_workers: int = -1  # processes that read crops; -1 = as many as cores, at most 8
+    checkpoint_minutes: float = 10.0  # between saves in the middle of an epoch; every epoch's end is saved anyway
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "epochs", "batch_size"):
+        for name in ("image_size", "epochs", "batch_size", "accumulate", "plateau_patience"):
             _require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
+        for name in ("weight_decay", "min_learning_rate", "samples_per_epoch", "early_stop", "clip_norm"):
+            _require(getattr(self, name) >= 0, f"train.{name} must not be negative")
         _require(self.learning_rate > 0, "train.learning_rate must be above 0")
-        _require(0 <= self.label_smoothing < 0.5, "train.label_smoothing must lie between 0 and 0.5")
-        _require(self.monitor in ("auc", "loss"), "train.monitor must be auc or loss")
-        _require(self.pretrained in ("auto", "package", "none"), "train.pretrained must be auto, package or none")
+        _require(self.checkpoint_minutes > 0, "train.checkpoint_minutes must be above 0")
+        _require(0 < self.plateau_factor < 1, "train.plateau_factor must lie between 0 and 1")
+        _require(0 <= self.label_smoothing < 0.5, "train.label_smoothing must lie in 0..0.5, 0.5 excluded")
+        _require(0 <= self.ema < 1, "train.ema must lie in 0..1, 1 excluded")
+        _require(_is_free(self.free), f"train.free {FREE_FORMS}, not {self.free!r}")
+        for name, known in (("pretrained", ("auto", "imagenet", "none")), ("class_weights", ("none", "balanced"))):
+            value = getattr(self, name)
+            _require(value in known, f"train.{name} must be one of {', '.join(known)}, not {value!r}")
+        _require(self.loader_workers >= -1, "train.loader_workers must be -1 (as many as cores) or a number")
+        _require(
+            self.balance != "paired" or self.batch_size % 2 == 0,
+            "train.batch_size must be even for train.balance=paired, so that no pair is cut",
+        )
+
+
+FREE_FORMS = "must be all, frozen, or 'last N' with N from 1"
+
+
+def _is_free(text: str) -> bool:
+    word, _, count = text.partition(" ")
+    return text in ("all", "frozen") or (word == "last" and count.isdecimal() and int(count) >= 1)
 
 
 @dataclass(frozen=True)
@@ -201,7 +270,7 @@ def to_yaml(config: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
 def _read_yaml(name_or_file: str) -> dict[str, Any]:
@@ -245,6 +314,9 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
         return from_mapping(typing.cast(type, hint), value, where + ".")
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)
+        if inner[-1] is Ellipsis:
+            _require(isinstance(value, list | tuple), f"{where} must be a list, not {value!r}")
+            inner = inner[:1] * len(value)
         ok = isinstance(value, list | tuple) and len(value) == len(inner)
         _require(ok, f"{where} must be a list of {len(inner)} values, not {value!r}")
         return tuple(_coerce(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True)))

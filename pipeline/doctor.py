@@ -137,7 +137,7 @@ def _training() -> str:
     from dfpipe.config import TrainConfig
     from dfpipe.train.models import create_model
 
-    _, origin = create_model(TrainConfig().model)
+    _, origin = create_model(TrainConfig())
     return f"{TrainConfig().model} starts from {origin}"
 
 

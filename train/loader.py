@@ -1,4 +1,4 @@
-"""Batches of crops in an order that depends on the seed alone, not on the processes that read them."""
+"""Batches of crops in an order that depends on the seed alone, not on the processes that read or train."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,28 +8,63 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from dfpipe.train.balance import epoch_order
+from dfpipe.train.balance import Indices, Kinds, epoch_order
 from dfpipe.train.dataset import CropDataset, Draw
+from dfpipe.train.world import World
 from dfpipe.workers import default_workers
 
 
 class EpochSampler(Sampler[Draw]):
-    """The draws of one epoch after the other; set `epoch` before each."""
+    """The draws of one epoch after the other; set `epoch` before each, and `skip` to begin in its middle.
 
-    def __init__(self, labels: Sequence[int], balance: str, seed: int, at_most: int = 0) -> None:
-        self._labels = labels
-        self._balance = balance
-        self._seed = seed
-        self._at_most = at_most
+    Several processes share every step: together they see what one process would with a batch that is as many times
+    larger, in the same order.
+
+    Args:
+        kinds: Of every crop.
+        balance: A key of `BALANCES`.
+        seed: Of the run.
+        at_most: See `epoch_order`.
+        batch_size: Crops per step and process.
+        world: This process among those that train together.
+    """
+
+    def __init__(
+        self, kinds: Kinds, balance: str, seed: int, at_most: int, batch_size: int, world: World | None = None
+    ) -> None:
+        self._kinds, self._balance, self._seed, self._at_most = kinds, balance, seed, at_most
+        self._batch_size, self._world = batch_size, world or World()
         self.epoch = 0
+        self.skip = 0  # batches of this epoch that were seen already
+        self.whole = len(self._mine(len(self.order())))  # draws of this process in an epoch
+
+    def order(self) -> Indices:
+        """The crops of this epoch, of all processes."""
+        return epoch_order(self._kinds, self._balance, self._seed, self.epoch, self._at_most)
 
     def __len__(self) -> int:
-        return len(epoch_order(self._labels, self._balance, self._seed, 0, self._at_most))
+        return self.whole - self.skip * self._batch_size
 
     def __iter__(self) -> Iterator[Draw]:
-        order = epoch_order(self._labels, self._balance, self._seed, self.epoch, self._at_most)
+        order = self.order()
         seeds = np.random.default_rng([self._seed, self.epoch, 1]).integers(0, 2**62, len(order))
-        yield from zip(order.tolist(), seeds.tolist(), strict=True)
+        mine = self._mine(len(order))[self.skip * self._batch_size :]
+        yield from zip(order[mine].tolist(), seeds[mine].tolist(), strict=True)
+
+    def _mine(self, total: int) -> Indices:
+        """This process's places in the order: of every step its share, the same number in every process.
+
+        What the last step cannot share out evenly is left out, and a last batch of one crop, which batch normalisation
+        cannot work with.
+        """
+        rank, size, batch = self._world.rank, self._world.size, self._batch_size
+        step = batch * size
+        whole = total // step * step
+        last = (total - whole) // size
+        if last == 1 and whole:
+            last = 0
+        full = np.arange(whole).reshape(-1, size, batch)[:, rank].ravel()
+        return np.concatenate([full, whole + rank * last + np.arange(last)])
 
 
 def loader(
@@ -54,6 +89,7 @@ def loader(
         persistent_workers=processes > 0,
         multiprocessing_context="spawn" if processes else None,
         worker_init_fn=_start_loader,
+        generator=torch.Generator(),  # else every pass would draw from the generator that dropout draws from
     )
 
 

