@@ -5,6 +5,7 @@ An unknown key or a wrong type is an error that names the dotted path.
 """
 
 import dataclasses
+import itertools
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -155,8 +156,8 @@ class TrainConfig:
     stages: tuple[StageConfig, ...] = ()  # phases one after the other; none = one phase with the values above
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none | balanced: the rarer label counts more in the loss
-    balance: str = "label"  # none | label | source | dataset_label | paired: what an epoch shows how often
-    augment: str = "light"  # none | light | strong | self_blend
+    balance: str = "source"  # none | label | source | dataset_label | paired: what an epoch shows how often
+    augment: str = "strong"  # none | light | strong | self_blend
     samples_per_epoch: int = 0  # 0 = all
     clip_norm: float = 0.0  # of the whole gradient; 0 = no clipping
     ema: float = 0.0  # decay of the running mean of the weights that is validated and kept; 0 = off
@@ -222,6 +223,10 @@ class Config:
         """The same settings with some of `preprocess` changed."""
         return dataclasses.replace(self, preprocess=dataclasses.replace(self.preprocess, **changes))
 
+    def with_train(self, **changes: Any) -> "Config":
+        """The same settings with some of `train` changed."""
+        return dataclasses.replace(self, train=dataclasses.replace(self.train, **changes))
+
 
 def load_config(name_or_file: str = "default", overrides: Sequence[str] = ()) -> Config:
     """Reads a recipe by name or a YAML file, then applies `key=value` overrides with dotted keys.
@@ -240,6 +245,12 @@ def load_config(name_or_file: str = "default", overrides: Sequence[str] = ()) ->
 def recipes() -> list[str]:
     """Names of the recipes that ship with dfpipe."""
     return sorted(f.name[:-5] for f in resources.files("dfpipe.configs").iterdir() if f.name.endswith(".yaml"))
+
+
+def about(name: str) -> list[str]:
+    """What the head of a recipe's file says, line by line; the first line is its title."""
+    text = (resources.files("dfpipe.configs") / f"{name}.yaml").read_text(encoding="utf-8")
+    return [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())]
 
 
 def from_mapping(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:

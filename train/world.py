@@ -1,6 +1,7 @@
 """This process among those that train together: one alone, or those that torchrun started."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,13 +69,10 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    if int(os.environ["RANK"]):
+        logging.getLogger("dfpipe").setLevel(logging.ERROR)  # one log, that of the first
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), size), device
     finally:
         dist.destroy_process_group()
-
-
-def started_by_torchrun() -> World:
-    """This process's place as torchrun's environment says it, before anything is joined."""
-    return World(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
