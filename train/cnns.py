@@ -5,6 +5,7 @@ blocks from input to output.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +45,9 @@ class PlainCNN(nn.Module):
         maps = self.pool(torch.relu(self.conv2(maps)))
         return torch.relu(self.norm(self.dense(maps.flatten(1))))
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Blocks by parameter name, in timm's form."""
-        return {"stem": r"^conv1", "blocks": r"^(conv2|dense|norm)"}
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Blocks by parameter name, in timm's form: the first convolution, the second, the dense layer with its norm."""
+        return {"stem": r"^conv1", "blocks": [(r"^conv2", (0,)), (r"^dense", (1,)), (r"^norm", (1,))]}
 
 
 def deepfake_detector_cnn(image_size: int) -> PlainCNN:

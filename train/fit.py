@@ -138,6 +138,10 @@ class Fit:
             (self.task.folder / STATE).unlink(missing_ok=True)
         return self.place
 
+    def _ended(self, stage: Stage) -> bool:
+        """Whether nothing follows this epoch."""
+        return self.place.stage + 1 == len(self.stages) and (self.place.stage_epoch == stage.epochs or self._stalled())
+
     def _stalled(self) -> bool:
         return bool(self.cfg.early_stop) and self.place.since_best >= self.cfg.early_stop
 
@@ -185,7 +189,8 @@ class Fit:
                 "loader_share": round(waited / fitted, 3),
             }
             self._tell(stage, training, validation, pace)
-        self._save()
+        if not self._ended(stage):
+            self._save()
         if on_epoch is not None:
             on_epoch(self.place.epoch, validation)
 
@@ -322,7 +327,8 @@ class Fit:
         """Files of the last epoch, of the best, and of those that were asked for."""
         place, folder = self.place, self.task.folder
         best = not place.best_value or value > tuple(place.best_value)
-        place.since_best = 0 if best else place.since_best + 1
+        better = not place.best_value or value[0] > place.best_value[0]  # a better loss alone is no progress
+        place.since_best = 0 if better else place.since_best + 1
         if best:
             place.best_epoch, place.best_value, place.best = place.epoch, list(value), validation
         if not self.world.first:

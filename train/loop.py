@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +20,14 @@ from dfpipe.files import disk_errors
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.balance import BALANCES
 from dfpipe.train.checkpoint import STATE
+from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import pick_device, precision_of
 from dfpipe.train.fit import MODEL, MONITORS, Fit, OnEpoch, Task
 from dfpipe.train.memory import check_fits, free_bytes
 from dfpipe.train.modelfile import ModelCard
 from dfpipe.train.models import FaceClassifier, create_model
 from dfpipe.train.optim import OPTIMIZERS, SCHEDULES
+from dfpipe.train.preview import show_batch
 from dfpipe.train.rows import Rows, describe, faces_of, fingerprint, training_rows
 from dfpipe.train.runlog import describe_run, hardware, read_description, versions
 from dfpipe.train.stages import set_free, stages_of
@@ -127,6 +130,30 @@ def resume(folder: Path, device_name: str = "auto", on_epoch: OnEpoch | None = N
         origin = str(known["training_data"]["initial_weights"])
         task, network = _prepare(config, Path(known["data"]), device, world, None, origin)
         return _fit(_in_folder(task, folder), network, device, world, on_epoch, resume=True)
+
+
+def show(config: Config, data: Path, out: Path) -> None:
+    """Draws what the network will see of some crops, before anything is trained.
+
+    Args:
+        config: Settings; augmentation, input size and seed matter here.
+        data: Folder of extracted faces.
+        out: The PNG.
+
+    Raises:
+        SourceError: No manifest there.
+        DataError: Nothing to train on.
+        ConfigError: Unknown augmentation.
+    """
+    cfg = config.train
+    choose(AUGMENTATIONS, cfg.augment, "train.augment")
+    manifest = read_manifest(data)
+    show_batch(CropDataset(manifest, training_rows(manifest)["train"], cfg.image_size, cfg.augment), out, config.seed)
+
+
+def first_process() -> bool:
+    """Whether this process is the one that tells, among those that torchrun started, if it did."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _prepare(

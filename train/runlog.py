@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 METRICS, CURVES, DESCRIPTION, BOARD = "metrics.csv", "curves.png", "run.json", "tensorboard"
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "scikit-learn")
+DRAW_EVERY_S = 20.0  # a drawing takes a second, an epoch on few crops less
 Row = dict[str, Any]
 
 
@@ -34,6 +36,7 @@ class RunLog:
     def __init__(self, folder: Path, finished: int = 0) -> None:
         self.folder = folder
         self.rows: list[Row] = [row for row in read_metrics(folder) if row["epoch"] <= finished]
+        self._drawn = time.monotonic()
         self._writer: Any = None
         if util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
@@ -45,7 +48,8 @@ class RunLog:
         """Takes the figures of one epoch: metrics.csv, the curves and TensorBoard then show them."""
         self.rows.append(row)
         self._write()
-        self._draw()
+        if time.monotonic() - self._drawn > DRAW_EVERY_S:
+            self._draw()
         if self._writer is not None:
             for name, value in row.items():
                 if isinstance(value, int | float) and name != "epoch":
@@ -63,11 +67,13 @@ class RunLog:
     def _draw(self) -> None:
         if util.find_spec("matplotlib") is None:
             return
+        self._drawn = time.monotonic()
         with atomic_file(self.folder / CURVES) as temporary:
             temporary.write_bytes(curves(self.rows))
 
     def close(self) -> None:
-        """Ends the event file, and says what was not drawn."""
+        """Ends the event file, draws the last curves, and says what cannot be drawn here."""
+        self._draw()
         if self._writer is not None:
             self._writer.close()
         missing = [name for name in ("matplotlib", "tensorboard") if util.find_spec(name) is None]

@@ -8,17 +8,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dfpipe.config import FacesConfig
+from dfpipe.config import FacesConfig, HeadConfig, TrainConfig
 from dfpipe.errors import ModelFileError
 from dfpipe.train.modelfile import ModelCard, load_model, read_card, save_model
 from dfpipe.train.models import FaceClassifier, create_model
 
-CARD = ModelCard("test", "resnet18", 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), FacesConfig(crop_scale=0.85))
+HEAD = HeadConfig(hidden=8, dropout=0.2, outputs=2)
+CARD = ModelCard(
+    "test", "resnet18", 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), FacesConfig(crop_scale=0.85), HEAD
+)
 
 
 @pytest.fixture(scope="module")
 def network() -> FaceClassifier:
-    return create_model("resnet18", "none")[0].eval()
+    return create_model(TrainConfig("resnet18", "none", head=HEAD, image_size=64))[0].eval()
 
 
 @pytest.fixture
@@ -57,6 +60,8 @@ def rewritten(saved: Path, change: dict[str, Any]) -> Path:
         {"mean": None},
         {"faces": {"crop_scale": "wide"}},
         {"faces": {"unheard_of": 1}},
+        {"head": {"outputs": 3}},
+        {"schema": 1},
         {"image_size": -1},
     ],
 )
@@ -77,9 +82,9 @@ def test_tensors_of_another_network(saved: Path) -> None:
 
 def test_weights_that_are_no_numbers(saved: Path) -> None:
     tensors = load_file(saved)
-    tensors["backbone.fc.weight"][0, 0] = float("nan")
+    tensors["head.output.weight"][0, 0] = float("nan")
     save_file(tensors, saved, metadata={"dfpipe": json.dumps(dataclasses.asdict(CARD))})
-    with pytest.raises(ModelFileError, match=r"backbone\.fc\.weight"):
+    with pytest.raises(ModelFileError, match=r"head\.output\.weight"):
         load_model(saved)
 
 

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dfpipe.preprocess.manifest import read_manifest
+from dfpipe.train.balance import kinds_of
+from dfpipe.train.dataset import CropDataset
+from dfpipe.train.loader import EpochSampler, loader
+from dfpipe.train.world import World
+
+KINDS = kinds_of([0, 1] * 50, list(range(100)), ["d"] * 100)
+
+
+def draws(at_most: int, batch: int, world: World | None = None, skip: int = 0) -> list[tuple[int, int]]:
+    sampler = EpochSampler(KINDS, "none", 7, at_most, batch, world)
+    sampler.epoch, sampler.skip = 2, skip
+    found = list(sampler)
+    assert len(found) == len(sampler)
+    return found
+
+
+def test_what_is_drawn_does_not_depend_on_loader_processes(faces: Path) -> None:
+    manifest = read_manifest(faces)
+    batches = []
+    for workers in (0, 2):
+        data = CropDataset(manifest, manifest.rows_of("train"), 48, "light")
+        kinds = kinds_of(data.labels, range(len(data)), ["d"] * len(data))
+        sampler = EpochSampler(kinds, "label", 0, 20, 8)
+        batches.append(torch.cat([images for images, _ in loader(data, sampler, 8, workers, False)]))
+    torch.testing.assert_close(*batches)
+
+
+def test_reading_leaves_the_global_random_state_alone(faces: Path) -> None:
+    manifest = read_manifest(faces)
+    data = CropDataset(manifest, manifest.rows_of("train")[:4], 32, "none")
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    list(loader(data, [(0, 0), (1, 0)], 2, 0, False))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("total", [96, 100, 97])
+def test_several_processes_see_together_what_one_sees_with_a_larger_batch(size: int, total: int) -> None:
+    batch = 4
+    alone = draws(total, batch * size)
+    parts = [draws(total, batch, World(rank, size)) for rank in range(size)]
+    assert len({len(part) for part in parts}) == 1
+    for start in range(0, len(parts[0]), batch):
+        step = [draw for part in parts for draw in part[start : start + batch]]
+        expected = alone[start * size : (start + batch) * size]
+        assert sorted(step) == sorted(expected[: len(step)])
+        assert len(expected) - len(step) < size or len(parts[0][start : start + batch]) == 0
+
+
+@pytest.mark.parametrize("skip", [1, 3])
+def test_an_epoch_that_begins_in_its_middle_shows_the_rest(skip: int) -> None:
+    assert draws(0, 8, skip=skip) == draws(0, 8)[skip * 8 :]
+
+
+def test_no_batch_of_one_crop() -> None:
+    assert len(draws(33, 8)) == 32
+    assert len(draws(34, 8)) == 34
+    assert len(draws(1, 8)) == 1
+
+
+def test_epochs_have_draws_of_their_own() -> None:
+    sampler = EpochSampler(KINDS, "none", 7, 0, 8)
+    first = list(sampler)
+    sampler.epoch = 1
+    assert not np.array_equal(np.array(first), np.array(list(sampler)))
