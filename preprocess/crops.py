@@ -8,6 +8,8 @@ from dfpipe.errors import DfpipeError
 from dfpipe.preprocess.boxes import centre
 from dfpipe.types import FaceBox, Image
 
+Points = NDArray[np.float64]  # (N, 2), x and y in px
+
 
 def crop_face(image: Image, box: FaceBox, scale: float, size: int) -> Image:
     """Cuts the square around a face and resizes it.
@@ -24,10 +26,14 @@ def crop_face(image: Image, box: FaceBox, scale: float, size: int) -> Image:
     Returns:
         RGB uint8 (size, size, 3).
     """
+    return resize(_cut(image, *_square(box, scale)), size)
+
+
+def _square(box: FaceBox, scale: float) -> tuple[int, int, int]:
+    """Left, top and side in px of the square around a face."""
     side = max(1, round(box.side * scale))
     x, y = centre(box)
-    left, top = round(x - side / 2), round(y - side / 2)
-    return resize(_cut(image, left, top, side), size)
+    return round(x - side / 2), round(y - side / 2), side
 
 
 # Where eyes, nose and mouth corners of an upright face lie, from the centre of its MTCNN box in units of the box's longer
@@ -50,18 +56,58 @@ def align_face(image: Image, box: FaceBox, scale: float, size: int) -> Image:
     Returns:
         RGB uint8 (size, size, 3).
     """
-    if len(box.landmarks) != len(LANDMARKS):
+    if len(box.landmarks) != len(LANDMARKS) or len(set(box.landmarks)) == 1:
         return crop_face(image, box, scale, size)
+    matrix = similarity(np.array(box.landmarks), upright_landmarks((size, size), scale))
+    return _warp(image, matrix, float(np.hypot(*matrix[:, 0])), size)
+
+
+def upright_landmarks(shape: tuple[int, int], scale: float) -> Points:
+    """Where the five landmarks lie in a crop of an upright face.
+
+    Args:
+        shape: Height and width of the crop in px.
+        scale: Side of the crop / longer side of the face box.
+
+    Returns:
+        (5, 2), x and y in px of the crop.
+    """
+    height, width = shape
+    return np.array(LANDMARKS) * max(shape) / scale + np.array([width, height]) / 2
+
+
+def landmarks_in_crop(landmarks: Points, box: FaceBox, scale: float, size: int) -> Points:
+    """Where `crop_face` puts points of the picture that it cuts.
+
+    Args:
+        landmarks: (N, 2), x and y in px of the picture.
+        box: As given to `crop_face`, like `scale` and `size`.
+        scale: Side of the square / longer side of the box.
+        size: Side of the crop in px.
+
+    Returns:
+        (N, 2) in px of the crop.
+    """
+    left, top, side = _square(box, scale)
+    return np.asarray((landmarks - np.array([left, top])) * (size / side), np.float64)
+
+
+def similarity(points: Points, onto: Points) -> NDArray[np.float64]:
+    """The turn, shift and one scale for both axes that bring points nearest to others (least squares).
+
+    Args:
+        points: (N, 2), not all in one place.
+        onto: (N, 2).
+
+    Returns:
+        (2, 3), as OpenCV's affine functions take it.
+    """
     # Points as complex numbers: turning and scaling is one factor, shifting one summand.
-    seen = np.array([complex(x, y) for x, y in box.landmarks])
-    wanted = np.array([complex(x, y) for x, y in LANDMARKS]) * size / scale + complex(size, size) / 2
+    seen, wanted = points @ np.array([1, 1j]), onto @ np.array([1, 1j])
     spread = seen - seen.mean()
-    if not np.abs(spread).sum():
-        return crop_face(image, box, scale, size)
     factor = np.vdot(spread, wanted - wanted.mean()) / np.vdot(spread, spread).real
     shift = wanted.mean() - factor * seen.mean()
-    matrix = np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
-    return _warp(image, matrix, abs(factor), size)
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
 def _warp(image: Image, matrix: NDArray[np.float64], factor: float, size: int) -> Image:

@@ -2,7 +2,19 @@ import cv2
 import numpy as np
 import pytest
 
-from dfpipe.preprocess.crops import LANDMARKS, align_face, crop_face, encode_jpeg, encode_png, padded, resize, squared
+from dfpipe.preprocess.crops import (
+    LANDMARKS,
+    align_face,
+    crop_face,
+    encode_jpeg,
+    encode_png,
+    landmarks_in_crop,
+    padded,
+    resize,
+    similarity,
+    squared,
+    upright_landmarks,
+)
 from dfpipe.types import FaceBox
 
 RNG = np.random.default_rng(0)
@@ -102,6 +114,38 @@ def test_an_upright_face_is_cut_alike_with_and_without_alignment(portrait: np.nd
     assert again.side == pytest.approx(128 / 1.3, rel=0.15)
     assert again.landmarks[0][1] == pytest.approx(again.landmarks[1][1], abs=2)  # the eyes are level
     assert plain.shape == aligned.shape
+
+
+@pytest.mark.parametrize("size", [64, 256])
+@pytest.mark.parametrize("corners", [(60, 50, 91, 93), (-20, 10, 40, 95), (100.4, 80.6, 140.1, 130.3)])
+def test_points_follow_the_crop(corners: tuple[float, ...], size: int) -> None:
+    """A dot in the picture lies in the crop where the mapping says."""
+    box = FaceBox(*corners, 1.0)
+    places = np.array([(x, y) for x in (10, 33, 70, 110) for y in (20, 66, 101)], float)
+    mapped, compared = landmarks_in_crop(places, box, 1.3, size), 0
+    for (x, y), place in zip(places, mapped, strict=True):
+        canvas = np.zeros((120, 130, 3), np.uint8)
+        canvas[int(y) - 2 : int(y) + 2, int(x) - 2 : int(x) + 2] = 255  # centred on the corner of four pixels
+        weights = crop_face(canvas, box, 1.3, size)[:, :, 0].astype(float)
+        if (place > 0.1 * size).all() and (place < 0.9 * size).all():
+            rows, columns = np.indices(weights.shape) + 0.5  # (0, 0) is the outer corner of the first pixel
+            centre = (columns * weights).sum() / weights.sum(), (rows * weights).sum() / weights.sum()
+            assert place == pytest.approx(centre, abs=0.1)
+            compared += 1
+    assert compared
+
+
+def test_an_aligned_face_has_the_landmarks_of_an_upright_one() -> None:
+    np.testing.assert_allclose(upright_landmarks((130, 130), 1.3), 65 + 100 * np.array(LANDMARKS))
+    np.testing.assert_allclose(upright_landmarks((100, 130), 1.3), [65, 50] + 100 * np.array(LANDMARKS))
+
+
+def test_the_nearest_similarity() -> None:
+    points = RNG.normal(size=(5, 2))
+    angle, factor, shift = 0.7, 2.5, np.array([3.0, -4.0])
+    turn = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = similarity(points, points @ turn.T + shift)
+    np.testing.assert_allclose(matrix, np.column_stack([turn, shift]), atol=1e-12)
 
 
 def test_png_loses_nothing() -> None:
