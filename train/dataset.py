@@ -1,6 +1,6 @@
 """Face crops of a manifest as tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -8,21 +8,30 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dfpipe.config import load_config
 from dfpipe.errors import DataError
-from dfpipe.preprocess.manifest import Manifest
-from dfpipe.train.transforms import AUGMENTATIONS
+from dfpipe.preprocess.crops import LANDMARKS, Points, landmarks_in_crop
+from dfpipe.preprocess.manifest import CONFIG, Manifest
+from dfpipe.train.transforms import AUGMENTATIONS, Drawing, Sample
+from dfpipe.types import FaceBox
 
 Draw = tuple[int, int]  # (position in the dataset, seed of this showing's augmentation)
+
+_BOX = ("x1", "y1", "x2", "y2")
 
 
 class CropDataset(Dataset[tuple[Tensor, Tensor]]):
     """Crops of some rows of a manifest. Indexed by `Draw`, so that what is drawn does not depend on loader processes."""
 
     def __init__(self, manifest: Manifest, rows: Sequence[int], image_size: int, augment: str) -> None:
+        columns = manifest.columns
         self._paths = [str(manifest.path(row)) for row in rows]
-        self.labels: list[int] = [manifest.columns["label"][row] for row in rows]
-        self._image_size = image_size
-        self._augment = augment
+        self.labels: list[int] = [columns["label"][row] for row in rows]
+        self.image_size = image_size
+        self.augment = augment
+        self._scales = np.array([columns["crop_scale"][row] for row in rows], np.float32)
+        self._boxes = np.array([[columns[side][row] for side in _BOX] for row in rows], np.float32)
+        self._landmarks = _landmarks(manifest, rows)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -31,28 +40,53 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         """One crop.
 
         Returns:
-            (3, S, S) float32 in 0..1, and its label as a float32 scalar.
+            (3, S, S) float32 in 0..1, and the label of what was drawn as a float32 scalar.
 
         Raises:
             DataError: The crop is missing or damaged.
         """
         position, seed = draw
-        transform = _transform(self._augment, self._image_size)
+        transform = _transform(self.augment, self.image_size)
+        sample = self.sample(position)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tensor, label = transform(sample)
+        return tensor, torch.tensor(label)
+
+    def sample(self, position: int) -> Sample:
+        """One crop as it lies on disk.
+
+        Raises:
+            DataError: It is missing or damaged.
+        """
         picture = cv2.imread(self._paths[position], cv2.IMREAD_COLOR)
         if picture is None:
             raise DataError(f"crop {self._paths[position]} is missing or damaged: run the same 'dfpipe extract' again")
         image = torch.from_numpy(np.ascontiguousarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            tensor = transform(image)
-        return tensor, torch.tensor(float(self.labels[position]))
+        scale = float(self._scales[position])
+        x1, y1, x2, y2 = self._boxes[position].tolist()
+        landmarks, box = self._landmarks[position], FaceBox(x1, y1, x2, y2, 1.0)
+        known = None if np.isnan(landmarks).any() else landmarks_in_crop(landmarks, box, scale, picture.shape[0])
+        return Sample(image, self.labels[position], known, scale)
 
 
-def _transform(augment: str, size: int) -> Callable[[Tensor], Tensor]:
+def _landmarks(manifest: Manifest, rows: Sequence[int]) -> Points:
+    """Landmarks in px of the full frame, (N, 5, 2), NaN where they are unknown or the face was aligned.
+
+    An aligned crop has them where an upright face has them, which is what is assumed of unknown ones.
+    """
+    unknown = [np.nan] * (2 * len(LANDMARKS))
+    listed = np.array([manifest.columns["landmarks"][row] or unknown for row in rows]).reshape(-1, len(LANDMARKS), 2)
+    if not np.isnan(listed).all() and load_config(str(manifest.folder / CONFIG)).preprocess.faces.align:
+        listed[:] = np.nan
+    return listed
+
+
+def _transform(augment: str, size: int) -> Drawing:
     key = (augment, size)
     if key not in _transforms:
         _transforms[key] = AUGMENTATIONS[augment](size)
     return _transforms[key]
 
 
-_transforms: dict[tuple[str, int], Callable[[Tensor], Tensor]] = {}  # built once per loader process
+_transforms: dict[tuple[str, int], Drawing] = {}  # built once per loader process
