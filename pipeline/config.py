@@ -169,9 +169,16 @@ class TrainConfig:
     checkpoint_minutes: float = 10.0  # between saves in the middle of an epoch; every epoch's end is saved anyway
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "epochs", "batch_size", "accumulate", "plateau_patience"):
+        for name in ("image_size", "epochs", "batch_size", "accumulate"):
             _require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
-        for name in ("weight_decay", "min_learning_rate", "samples_per_epoch", "early_stop", "clip_norm"):
+        for name in (
+            "plateau_patience",
+            "weight_decay",
+            "min_learning_rate",
+            "samples_per_epoch",
+            "early_stop",
+            "clip_norm",
+        ):
             _require(getattr(self, name) >= 0, f"train.{name} must not be negative")
         _require(self.learning_rate > 0, "train.learning_rate must be above 0")
         _require(self.checkpoint_minutes > 0, "train.checkpoint_minutes must be above 0")

@@ -350,7 +350,12 @@ class Fit:
         for split, figures in (("train", training), ("validation", validation)):
             row |= {f"{split}_{name}": None if v is None else round(v, 6) for name, v in figures.items()}
         best = place.epoch == place.best_epoch
-        row |= {"learning_rate": self.schedule.rate, **pace, "seconds": round(place.seconds, 1), "best_so_far": best}
+        row |= {
+            "learning_rate": self.schedule.last_rate,
+            **pace,
+            "seconds": round(place.seconds, 1),
+            "best_so_far": best,
+        }
         if self.log is not None:
             self.log.add(row)
         log.info(

@@ -76,16 +76,16 @@ class Schedule:
         self._optimizer = optimizer
         self._inner = make(optimizer, config, stage, updates)
         self._by_epoch = isinstance(self._inner, ReduceLROnPlateau)
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the next update."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        self.last_rate = self._rate()  # of the last update, or of the first to come
 
     def after_update(self) -> None:
         """To be called after every optimiser step."""
+        self.last_rate = self._rate()
         if not self._by_epoch:
             self._inner.step()
+
+    def _rate(self) -> float:
+        return float(self._optimizer.param_groups[0]["lr"])
 
     def after_epoch(self, goodness: float) -> None:
         """To be called after every epoch, with what validation has most of when it is best."""
