@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dfpipe.errors import ResourceError
+from dfpipe.errors import ConfigError, ResourceError
 from dfpipe.train.models import FaceClassifier
 from dfpipe.train.stages import learning
 
@@ -22,6 +22,9 @@ def needed_bytes(network: FaceClassifier, image_size: int, batch_size: int) -> i
 
     The last is measured on a batch of `PROBE_BATCH`, by asking autograd what it keeps, and scaled. It is a lower bound: the
     working memory of single layers comes on top.
+
+    Raises:
+        ConfigError: The network cannot take pictures of this size.
     """
     kept: dict[int, int] = {}
 
@@ -33,8 +36,13 @@ def needed_bytes(network: FaceClassifier, image_size: int, batch_size: int) -> i
     device = network.mean.device
     was_training = network.training
     network.eval()  # else the probe would change batch statistics and draw dropout
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(torch.zeros(PROBE_BATCH, 3, image_size, image_size, device=device)).sum()
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            network(torch.zeros(PROBE_BATCH, 3, image_size, image_size, device=device)).sum()
+    except (RuntimeError, ValueError, AssertionError) as error:  # each network has its own way to refuse a size
+        raise ConfigError(
+            f"no pictures of {image_size} px for this network ({str(error).splitlines()[0]}): change train.image_size"
+        ) from error
     network.train(was_training)
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     activations = sum(size for place, size in kept.items() if place not in weights)

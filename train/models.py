@@ -106,7 +106,7 @@ def create_backbone(architecture: str, image_size: int) -> Any:
     """A network without a last layer: (B, 3, S, S) to (B, features).
 
     Raises:
-        ConfigError: Unknown architecture, or an input that it cannot take.
+        ConfigError: Unknown architecture, or pictures too small for one of `CNNS`.
     """
     if architecture in CNNS:
         _check_side(architecture, image_size)
@@ -118,10 +118,7 @@ def create_backbone(architecture: str, image_size: int) -> Any:
         )
     defaults = timm.get_pretrained_cfg(architecture)
     fixed = {"img_size": image_size} if defaults is not None and defaults.fixed_input_size else {}
-    try:
-        backbone: Any = timm.create_model(architecture, num_classes=0, **fixed)
-    except (AssertionError, ValueError, TypeError, RuntimeError) as error:
-        raise ConfigError(f"{architecture} cannot be built for pictures of {image_size} px: {error}") from error
+    backbone: Any = timm.create_model(architecture, num_classes=0, **fixed)
     if not hasattr(backbone, "head_hidden_size"):
         backbone.head_hidden_size = backbone.num_features
     return backbone

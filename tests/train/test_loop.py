@@ -96,7 +96,7 @@ def test_a_run_describes_itself(model: Path, faces: Path, small_config: Config) 
 def test_what_does_not_fit_into_memory_is_refused_before_the_first_epoch(
     faces: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfpipe.train.loop.free_bytes", lambda device: 200_000_000)
+    monkeypatch.setattr("dfpipe.train.loop.free_bytes", lambda device: 2_000_000_000)
     with pytest.raises(ResourceError, match=r"free: use --set train\.batch_size="):
         train(small_config.with_train(image_size=224, batch_size=64), faces, tmp_path / "runs", device_name="cpu")
     assert not (tmp_path / "runs").exists()

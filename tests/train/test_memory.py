@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dfpipe.config import TrainConfig
-from dfpipe.errors import ResourceError
+from dfpipe.errors import ConfigError, ResourceError
 from dfpipe.train.memory import BYTES_PER_LEARNING_PARAMETER, check_fits, free_bytes, needed_bytes
 from dfpipe.train.models import FaceClassifier, create_model
 from dfpipe.train.stages import set_free
@@ -52,6 +52,12 @@ def test_what_does_not_fit_is_refused_with_what_would(network: FaceClassifier) -
     check_fits(network, 64, size, int(0.7 * need))
     with pytest.raises(ResourceError, match="no batch of this network fits"):
         check_fits(network, 64, 64, 1_000_000)
+
+
+def test_pictures_that_a_network_cannot_take() -> None:
+    network = create_model(TrainConfig("inception_v3", "none", image_size=32))[0]
+    with pytest.raises(ConfigError, match="no pictures of 32 px for this network"):
+        check_fits(network, 32, 8, None)
 
 
 def test_free_memory_of_this_machine() -> None:

@@ -60,7 +60,7 @@ def test_two_processes_train_like_one_with_the_doubled_batch(faces: Path, tmp_pa
 
 
 def test_killed_in_the_middle_of_an_epoch_and_resumed(faces: Path, tmp_path: Path) -> None:
-    values = {"epochs": 2, "samples_per_epoch": 2000, "batch_size": 4, "checkpoint_minutes": 1e-6, "ema": 0.9}
+    values = {"epochs": 2, "samples_per_epoch": 600, "batch_size": 4, "checkpoint_minutes": 5e-4, "ema": 0.9}
     subprocess.run([sys.executable, *words(faces, tmp_path / "whole", **values)], check=True, capture_output=True)
     killed = subprocess.Popen([sys.executable, *words(faces, tmp_path / "killed", **values)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -68,7 +68,7 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed(faces: Path, tmp_path: Pat
         assert killed.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.3)
+    time.sleep(0.1)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     (folder,) = (tmp_path / "killed").iterdir()
