@@ -53,7 +53,7 @@ def _source(kinds: Kinds, rng: np.random.Generator) -> Indices:
     shown = []
     for members in by_label:
         sources = [members[part] for part in _parts(kinds.sources[members])]
-        rng.shuffle(sources)  # type: ignore[arg-type]  # whom the remainder of the division falls to
+        rng.shuffle(sources)  # whom the remainder of the division falls to
         counts = np.full(len(sources), most // len(sources))
         counts[: most % len(sources)] += 1
         shown += [_repeated(part, count, rng) for part, count in zip(sources, counts, strict=True)]

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import convert_sync_batchnorm
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -83,7 +83,7 @@ class Fit:
         self.task, self.cfg, self.device, self.world = task, cfg, device, world
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if world.size > 1 and device.type == "cuda":
-            self.network = convert_sync_batchnorm(self.network)  # timm's own: it knows its fused kinds
+            self.network = convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]  # timm's own: it knows fused kinds
         self.ema = AveragedModel(self.network, multi_avg_fn=_ema(cfg.ema)) if cfg.ema else None
         self.dtype = precision_of(device, cfg.precision)
         self.stages = stages_of(cfg)
@@ -173,7 +173,7 @@ class Fit:
         waited, shown = self._fit_epoch()
         fitted = time.perf_counter() - began
         training = self._training_metrics()
-        kept = self.ema.module if self.ema is not None else self.network
+        kept = self._kept()
         validation = self._validate(kept)
         value = goodness(validation, self.cfg.monitor)
         self.place.epoch += 1
@@ -193,6 +193,10 @@ class Fit:
             self._save()
         if on_epoch is not None:
             on_epoch(self.place.epoch, validation)
+
+    def _kept(self) -> FaceClassifier:
+        """The network that is validated and saved."""
+        return self.network if self.ema is None else cast(FaceClassifier, self.ema.module)
 
     def _fit_epoch(self) -> tuple[float, int]:
         """The rest of the epoch. Returns the seconds spent waiting for crops, and how many were seen."""

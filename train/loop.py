@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from dfpipe.train.world import World, joined
 log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
-CHOICES = {  # setting -> what it may be
+CHOICES: dict[str, Mapping[str, Any]] = {  # setting -> what it may be
     "augment": AUGMENTATIONS,
     "balance": BALANCES,
     "optimizer": OPTIMIZERS,

@@ -1,7 +1,7 @@
 """Networks: a backbone, a head with one logit, and the normalisation of the input inside."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -95,7 +95,8 @@ class Head(nn.Module):
                 outputs = self.output(features.float())
         else:
             outputs = self.output(features)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
+        logits: Tensor = outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
+        return logits
 
     def penalty(self, l2: float) -> Tensor | float:
         """The dense layer's share of the loss: `l2` times the sum of its squared weights."""
@@ -117,7 +118,7 @@ def create_backbone(architecture: str, image_size: int) -> Any:
             f"unknown model {architecture!r}{hint}; any name in timm.list_models() works, and {', '.join(CNNS)}"
         )
     defaults = timm.get_pretrained_cfg(architecture)
-    fixed = {"img_size": image_size} if defaults is not None and defaults.fixed_input_size else {}
+    fixed: dict[str, Any] = {"img_size": image_size} if defaults is not None and defaults.fixed_input_size else {}
     backbone: Any = timm.create_model(architecture, num_classes=0, **fixed)
     if not hasattr(backbone, "head_hidden_size"):
         backbone.head_hidden_size = backbone.num_features
@@ -144,7 +145,7 @@ def _normalisation(config: TrainConfig) -> tuple[Triple, Triple]:
     if chosen is not None:
         return chosen
     defaults = timm.get_pretrained_cfg(config.model) if timm.is_model(config.model) else None
-    return (defaults.mean, defaults.std) if defaults else IMAGENET
+    return cast(tuple[Triple, Triple], (defaults.mean, defaults.std)) if defaults else IMAGENET
 
 
 def _check_side(architecture: str, image_size: int) -> None:

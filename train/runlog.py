@@ -42,7 +42,7 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
 
             # Events of an epoch that was cut off are hidden by those of the second attempt.
-            self._writer = SummaryWriter(str(folder / BOARD), purge_step=finished + 1)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder / BOARD), purge_step=finished + 1)
 
     def add(self, row: Row) -> None:
         """Takes the figures of one epoch: metrics.csv, the curves and TensorBoard then show them."""

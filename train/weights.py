@@ -132,7 +132,7 @@ def _load(backbone: nn.Module, name: str, tensors: dict[str, Tensor]) -> None:
 
 def _resized(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Position embeddings of vision transformers, resampled to the grid of another input size."""
-    from timm.layers import resample_abs_pos_embed
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
     ours = backbone.state_dict().get("pos_embed")
     theirs = tensors.get("pos_embed")
