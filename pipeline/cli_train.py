@@ -1,6 +1,7 @@
 """Commands that make models."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def train(
     """
     from dfpipe.train import loop
 
-    _check_resume(resume)
+    _check_resume(resume, "keep_epochs")
     if keep_epochs:
         config = config.with_train(keep_epochs=keep_epochs)
     if show_batch is not None:
@@ -95,16 +96,14 @@ def train(
         click.echo(json.dumps(_train_json(done)) if as_json else _train_text(done, out))
 
 
-def _check_resume(resume: Path | None) -> None:
-    """A resumed run goes on as it was: what would change it is refused, not ignored."""
+def _check_resume(resume: Path | None, *more: str) -> None:
+    """A resumed run goes on as it was: what would change it is refused, not ignored. `more` are flags of the command."""
     context = click.get_current_context()
-    changing = ("recipe", "overrides", "seed", "data", "out", "keep_epochs")
+    changing = {"recipe": "--config", "overrides": "--set", "seed": "--seed", "data": "--data", "out": "--out"}
+    changing |= {name: "--" + name.replace("_", "-") for name in more}
     given = [name for name in changing if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     if resume is not None and given:
-        raise click.UsageError(
-            "--resume takes config and data from the run: leave --config, --set, --seed, --data, --out, "
-            "and --keep-epochs out"
-        )
+        raise click.UsageError(f"--resume takes config and data from the run: leave {', '.join(changing.values())} out")
 
 
 def _train_json(done: Any) -> dict[str, Any]:
@@ -131,4 +130,104 @@ def _train_text(done: Any, out: Path) -> str:
     )
 
 
-COMMANDS = (recipes, train)
+@click.command()
+@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
+@click.option("--out", type=PATH, default=RUNS, show_default=True, help="It gets a folder of its own in it.")
+@click.option("--folds", type=click.IntRange(2), default=3, show_default=True, help="How many.")
+@click.option("--resume", type=PATH, metavar="DIR", help="Go on with one that was killed; finished folds stay.")
+@device_flag
+@json_flag
+@voice
+@settings
+def crossval(
+    data: Path, out: Path, folds: int, resume: Path | None, device: str, as_json: bool, config: Any, recipe: str
+) -> None:
+    """Train and score a recipe K times, each time without one fold of sources.
+
+    Divides the splits train and validation by source into K folds; the test
+    split stays untouched. Each fold is scored once, at the end, by the model
+    trained on the others: its best epoch is chosen on a tenth of their sources,
+    never on the fold that is scored.
+
+    \b
+    Example:
+      dfpipe crossval --config kfold_resnet50 --folds 3
+    """
+    from dfpipe.train import crossval as room
+    from dfpipe.train.foldreport import text
+
+    _check_alone()
+    _check_resume(resume, "folds")
+    done = room.resume(resume, device) if resume else room.crossval(config, data, out, folds, recipe, device)
+    known = room.read_result(done)
+    if as_json:
+        click.echo(json.dumps(known))
+        return
+    click.echo("\n".join([*text(known), f"table: {done / room.TABLE}"]))
+    click.echo(f"next:  dfpipe train{_flags_of(known)}")
+
+
+@click.command()
+@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
+@click.option("--out", type=PATH, help="The study's own folder; goes on there.  [default: runs/tune-NAME]")
+@click.option("--trials", type=click.IntRange(1), required=True, help="How many in all; a study goes on to reach them.")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="KEY=RANGE",
+    help="What to search, may be repeated.  [default: train.learning_rate=1e-5..1e-2:log]",
+)
+@device_flag
+@json_flag
+@voice
+@settings
+def tune(
+    data: Path,
+    out: Path | None,
+    trials: int,
+    params: tuple[str, ...],
+    device: str,
+    as_json: bool,
+    config: Any,
+    recipe: str,
+) -> None:
+    """Search for better settings of a recipe, by validation.
+
+    Trains with values that Optuna proposes, and ends early what does worse than
+    the median. A range is LOW..HIGH, or LOW..HIGH:log; words are listed with
+    commas. With the phases of train.stages, their learning rates move by one
+    factor, and the largest is shown. Killed, the same command goes on.
+
+    \b
+    Example:
+      dfpipe tune --config default --trials 20
+      dfpipe tune --trials 30 --param train.learning_rate=1e-4..1e-2:log
+                  --param train.augment=light,strong
+    """
+    from dfpipe.train import tune as room
+    from dfpipe.train.trialreport import text
+
+    _check_alone()
+    folder = out or RUNS / f"tune-{Path(recipe).stem}"
+    done = room.tune(config, data, folder, trials, params, recipe, device)
+    if as_json:
+        click.echo(json.dumps({"config": str(done.config), "best": done.best, "trials": done.trials}))
+        return
+    click.echo("\n".join([*text(done.trials, done.keys, config.train.monitor), f"trials: {folder / room.TABLE}"]))
+    known = {"recipe": str(done.config), "data": str(data.resolve())}
+    click.echo(f"next:   dfpipe train{_flags_of(known)}")
+
+
+def _check_alone() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise click.UsageError("several trainings, one after the other, run in one process: leave torchrun out")
+
+
+def _flags_of(known: Any) -> str:
+    """What a training needs to be the same as one of a cross-validation."""
+    config = "" if known["recipe"] == "default" else f" --config {shlex.quote(known['recipe'])}"
+    return config + ("" if Path(known["data"]) == DATA.resolve() else f" --data {shlex.quote(known['data'])}")
+
+
+COMMANDS = (recipes, train, crossval, tune)
