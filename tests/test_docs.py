@@ -15,9 +15,30 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+def every_command(group: click.Group = main, above: str = "") -> dict[str, click.Command]:
+    """All commands by their whole name, those of groups too."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found[above + name] = command
+        if isinstance(command, click.Group):
+            found |= every_command(command, f"{above}{name} ")
+    return found
+
+
+def parse(words: list[str]) -> None:
+    """Parses a command line without running it, down to the command of a group."""
+    command: click.Command = main
+    while isinstance(command, click.Group) and words:
+        name, *words = words
+        assert name in command.commands, name
+        command = command.commands[name]
+    if words:  # else named in a sentence
+        command.make_context(name, words, resilient_parsing=False)
+
+
+@pytest.mark.parametrize("name", sorted(every_command()))
 def test_every_command_has_help_with_an_example(name: str) -> None:
-    command = main.commands[name]
+    command = every_command()[name]
     assert command.help
     assert "Example:" in command.help
     assert f"dfpipe {name}" in command.help
@@ -38,16 +59,20 @@ def test_every_documented_command_parses(page: Path) -> None:
     for words in commands_in(page.read_text(encoding="utf-8")):
         if words[0].startswith("-"):
             continue
-        assert words[0] in main.commands, f"{page.name}: dfpipe {words[0]}"
-        if len(words) == 1:  # named in a sentence
-            continue
-        command = main.commands[words[0]]
-        command.make_context(words[0], words[1:], resilient_parsing=False)
+        parse(words)
 
 
 def test_the_readme_names_every_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert not [name for name in main.commands if f"dfpipe {name}" not in text]
+
+
+@pytest.mark.parametrize(
+    "words", [["trian"], ["model", "shw", "x"], ["model", "export", "x"], ["train", "--epoch", "1"]]
+)
+def test_a_wrong_command_in_a_page_would_be_seen(words: list[str]) -> None:
+    with pytest.raises((AssertionError, click.UsageError)):
+        parse(words)
 
 
 def test_documented_commands_are_found_at_all() -> None:

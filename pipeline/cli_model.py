@@ -1,0 +1,156 @@
+"""Commands about model files."""
+
+import dataclasses
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dfpipe.flags import PATH, json_flag, voice
+
+WIDTH, MARGIN = 80, 15  # columns: of a line, and before its value, so that a SHA-256 fits
+
+
+@click.group()
+def model() -> None:
+    """Look into model files, and take them elsewhere.
+
+    \b
+    Example:
+      dfpipe model show runs/20260101-120000-default/model.safetensors
+    """
+
+
+@model.command()
+@click.argument("file", type=PATH)
+@json_flag
+def show(file: Path, as_json: bool) -> None:
+    """Say what a model file says of itself.
+
+    What it is, how its crops are cut, where its threshold comes from, how well
+    it did on what, and what it was trained on.
+
+    \b
+    Example:
+      dfpipe model show runs/20260101-120000-default/model.safetensors
+    """
+    from dfpipe.train.modelfile import load_model
+
+    loaded = load_model(file)
+    facts = {
+        "file": str(file),
+        "sha256": loaded.sha256,
+        "bytes": file.stat().st_size,
+        "parameters": sum(p.numel() for p in loaded.network.parameters()),
+    }
+    if as_json:
+        click.echo(json.dumps({**facts, **dataclasses.asdict(loaded.card)}))
+        return
+    click.echo("\n".join(_lines(facts, loaded.card)))
+
+
+def _lines(facts: dict[str, Any], card: Any) -> list[str]:
+    """Everything as `name  value`, folded at `WIDTH` columns."""
+    from dfpipe.infer.report import printable
+
+    told = {
+        "name": card.name,
+        "file": f"{facts['file']}, {facts['bytes'] / 1e6:.1f} MB",
+        "sha256": facts["sha256"],
+        "network": f"{card.architecture}, {facts['parameters']:,} parameters",
+        "head": _head(card.head),
+        "input": f"{card.image_size} x {card.image_size} px, RGB, mean {_triple(card.mean)}, std {_triple(card.std)}",
+        "crops": _crops(card.faces),
+        "verdict": f"FAKE from {card.band[1]:g}, REAL below {card.band[0]:g}, threshold {card.threshold:g}: "
+        + _calibration(card.calibration),
+        **{split: _metrics(figures) for split, figures in card.metrics.items()},
+        **_data(card.data),
+        "written by": f"dfpipe {card.code_version}",
+    }
+    lines = []
+    for name, value in told.items():
+        folded = textwrap.wrap(printable(str(value)), WIDTH - MARGIN, break_on_hyphens=False) or [""]
+        lines += [f"{name if i == 0 else '':<{MARGIN}}{part}" for i, part in enumerate(folded)]
+    return lines
+
+
+def _head(head: Any) -> str:
+    dense = f"dense {head.hidden} with ReLU, " if head.hidden else ""
+    dropout = f"dropout {head.dropout:g}, " if head.dropout else ""
+    return f"{dense}{dropout}" + ("one output (sigmoid)" if head.outputs == 1 else "two outputs (softmax)")
+
+
+def _crops(faces: Any) -> str:
+    turned = ", turned upright" if faces.align else ""
+    cut = f"{faces.detector}, {faces.crop_scale:g} x the face box{turned}"
+    return f"{cut}; of a clip {faces.frames} frames ({faces.sampling})"
+
+
+def _calibration(calibration: dict[str, Any] | None) -> str:
+    if calibration is None:
+        return "conventions, not calibrated"
+    return "calibrated, " + ", ".join(f"{key} {_plain(value)}" for key, value in calibration.items())
+
+
+def _metrics(figures: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in figures.items())
+
+
+def _data(data: dict[str, Any]) -> dict[str, str]:
+    """What is known of the training data; a model file from elsewhere may say less."""
+    crops = {
+        split: f"{counts['real']} real, {counts['fake']} fake"
+        for split, counts in data.get("crops", {}).items()
+        if counts["real"] or counts["fake"]
+    }
+    told = {
+        "trained on": "; ".join(f"{split} {counts}" for split, counts in crops.items()) + " crops",
+        "datasets": ", ".join(data.get("datasets", [])) + f", {data.get('groups', '?')} sources",
+        "split": data.get("split_fingerprint", ""),
+        "weights from": data.get("initial_weights", "unknown"),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _plain(value: Any) -> str:
+    return "undefined" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _triple(values: Any) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+@model.command()
+@click.argument("file", type=PATH)
+@click.option("--onnx", "out", type=PATH, required=True, metavar="OUT.onnx", help="File to write.")
+@click.option("--data", type=PATH, metavar="DIR", help="Extracted faces to check with.  [default: random pictures]")
+@json_flag
+@voice
+def export(file: Path, out: Path, data: Path | None, as_json: bool) -> None:
+    """Write a model for other runtimes, and check that it gives the same.
+
+    The ONNX file takes float32 pictures (N, 3, S, S), RGB, 0..1, and gives one
+    logit each: p_fake is its sigmoid. Normalisation is inside; what the model
+    file says of itself is in the metadata under "dfpipe". onnxruntime must agree
+    with torch within 1e-4, or nothing is written.
+
+    \b
+    Example:
+      dfpipe model export runs/20260101-120000-default/model.safetensors
+                          --onnx model.onnx --data data/faces
+    """
+    from dfpipe.train.export import export_onnx
+
+    done = export_onnx(file, out, data)
+    if as_json:
+        click.echo(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}))
+        return
+    click.echo(f"onnxruntime and torch differ by {done.difference:.1g} at most on {done.pictures} {done.checked_on}")
+    if data is None:
+        click.echo("no real crops were used for this check: name some with --data")
+    click.echo(f"written: {done.path}")
+
+
+COMMANDS = (model,)
