@@ -17,7 +17,9 @@ from dfpipe.train.metrics import ECE_BINS, FPR_LIMITS, PROBABILITY_FLOOR, bin_of
 Values = NDArray[np.float64]
 Interval = tuple[float, float] | None
 
-RESAMPLES = 1000  # Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3: at least that for percentiles
+RESAMPLES = (
+    1000  # Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3: at least that for percentiles
+)
 LEVEL = 0.95
 MOST_UNDEFINED = 0.1  # share of resamples without one of the classes beyond which an interval would speak of other data
 _CELLS = 4_000_000  # weights held at once: 32 MB

@@ -56,7 +56,9 @@ def levels_of(scores: Scores, aggregate: str, band: tuple[float, float], min_fra
     """
     columns = scores.columns
     inputs: dict[str, list[int]] = defaultdict(list)
-    for row, (media_id, label, p) in enumerate(zip(columns["media_id"], columns["label"], columns["p_fake"], strict=True)):
+    for row, (media_id, label, p) in enumerate(
+        zip(columns["media_id"], columns["label"], columns["p_fake"], strict=True)
+    ):
         if label is not None and p is not None:
             inputs[media_id].append(row)
     units: dict[str, list[dict[str, Any]]] = {level: [] for level in LEVELS}

@@ -42,7 +42,7 @@ def overlap(card_data: Mapping[str, Any], names: Mapping[str, Iterable[str]]) ->
     known = card_data.get("trained_on")
     if known is None:
         return None
-    parts = ([known] if isinstance(known, Mapping) else list(known))  # an ensemble holds one for each member
+    parts = [known] if isinstance(known, Mapping) else list(known)  # an ensemble holds one for each member
     found = set()
     for kind, these in names.items():
         seen = {digest for part in parts for digest in _unpacked(part.get(kind, ""))}
