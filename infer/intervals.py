@@ -136,7 +136,7 @@ def weighted_auc(truth: NDArray[np.int64], scores: Values, w: Values) -> Values:
 
 
 def _rates(truth: NDArray[np.int64], scores: Values, w: Values) -> tuple[Values, Values, Values]:
-    """False and true positive rates, (B, T + 1), from (0, 0) on, and the precision at each threshold but the first, (B, T)."""
+    """False and true positive rates, (B, T + 1), from (0, 0) on, and the precision at each threshold, (B, T)."""
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.diff(scores[order], append=-1.0))  # the last row of each run of equal scores
     fakes = np.cumsum(w[:, order] * truth[order], axis=1)[:, ends]

@@ -109,8 +109,8 @@ def check_fit(name: str, card: ModelCard, manifest: Manifest, rows: Sequence[int
     found = misfits(card, manifest, rows)
     if found and not allowed:
         raise DataError(
-            f"the crops in {manifest.folder} do not fit {name}: {'; '.join(found)}. Name the clips or stills themselves with "
-            "--data (faces are then cut as the model wants them), or ask for these crops with --any-crops"
+            f"the crops in {manifest.folder} do not fit {name}: {'; '.join(found)}. Name the clips or stills themselves "
+            "with --data (faces are then cut as the model wants them), or ask for these crops with --any-crops"
         )
     return found
 

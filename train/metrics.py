@@ -72,7 +72,7 @@ def _equal_error_rate(fpr: Values, tpr: Values) -> float:
 
 
 def expected_calibration_error(truth: NDArray[np.int64], scores: Values) -> float:
-    """Mean distance between the mean score and the share of fakes in each of `ECE_BINS` bins of p_fake, weighted by number."""
+    """Mean distance between mean score and share of fakes in the `ECE_BINS` bins of p_fake, weighted by number."""
     bins = reliability(truth, scores)
     return sum(b["count"] * abs(b["p_fake"] - b["fakes"]) for b in bins) / len(truth)
 

@@ -61,3 +61,8 @@ def _packed(names: Iterable[str]) -> str:
 def _unpacked(text: str) -> set[bytes]:
     data = base64.b64decode(text)
     return {data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES)}
+
+
+def fingerprint(names: Iterable[str]) -> str:
+    """One hash for a set of inputs: the same set, the same hash."""
+    return hashlib.sha256("\n".join(sorted(set(names))).encode(errors="surrogateescape")).hexdigest()
