@@ -111,8 +111,8 @@ def _scores(plain: Detector, data: Path, split: str, any_crops: bool) -> Scores:
     """Uncalibrated scores of a split that may be fitted on."""
     if split in ("train", "test", "all"):
         raise LeakError(
-            f"calibration is not fitted on split {split!r}: scores on training data are too good, and what was fitted on test "
-            "data cannot be tested on them any more; use --split validation"
+            f"calibration is not fitted on split {split!r}: scores on training data are too good, and what was fitted on "
+            "test data cannot be tested on them any more; use --split validation"
         )
     manifest, inputs = read_manifest(data), read_inputs(data)
     rows = rows_of(manifest, split)
