@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from dfpipe.config import Config, FacesConfig, to_mapping
 from dfpipe.errors import UsageError
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.infer.detector import Detector
+from dfpipe.infer.ensemble import Stack, check_members, fit_stack, join_scores, save_ensemble
 from dfpipe.infer.intervals import RESAMPLES
 from dfpipe.infer.page import check_libraries, render
 from dfpipe.infer.pictures import pictures_of
@@ -27,12 +28,12 @@ from dfpipe.preprocess.crops import resize
 from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.looks import THUMB, Fault, jpeg_uri, read_crop, sheet
 from dfpipe.preprocess.manifest import MANIFEST, read_inputs, read_manifest
-from dfpipe.train.modelfile import ModelCard
 from dfpipe.types import Image
 
 log = logging.getLogger(__name__)
 
 SCORES, METRICS, PAGE = "scores.parquet", "metrics.json", "evaluation.html"
+ENSEMBLE = "ensemble.safetensors"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Options:
     engine: str = "local"
     workers: int = 0
     limit: int = 0  # inputs of a source at most; 0 = all
+    ensemble: str = ""  # also all models as one: a key of `ENSEMBLES`
 
 
 def evaluate(detectors: Mapping[str, Detector], data: Path, out: Path, config: Config, options: Options) -> Evaluated:
@@ -74,9 +76,13 @@ def evaluate(detectors: Mapping[str, Detector], data: Path, out: Path, config: C
         UsageError: A library is missing, or `out` cannot be written.
     """
     check_libraries("evaluate")
+    if options.ensemble:
+        check_members(detectors, options.ensemble)
     with locked(out):
         sweep(out)
         scores = score_all(detectors, data, out, config, options)
+        if options.ensemble:
+            scores = with_ensemble(scores, detectors, data, out, config, options)
         write_scores(out / SCORES, scores)
         return _publish(scores, out, options.resamples, config.seed)
 
@@ -124,6 +130,29 @@ def score_all(detectors: Mapping[str, Detector], data: Path, out: Path, config: 
     return scores
 
 
+def with_ensemble(
+    scores: Scores, detectors: Mapping[str, Detector], data: Path, out: Path, config: Config, options: Options
+) -> Scores:
+    """Adds the models as one, and writes it as a model file. A stack is fitted to the validation split of the same data."""
+    name = f"ensemble {options.ensemble}"
+    stack: Stack = ([1.0] * len(detectors), 0.0)
+    if options.ensemble == "stacked":
+        if options.split in ("train", "validation", ALL) or not (data / MANIFEST).is_file():
+            raise UsageError(
+                "a stack is fitted to the validation split of extracted faces and measured on another: use --split test, "
+                "or --ensemble mean-logit"
+            )
+        held = score_all(detectors, data, out, config, replace(options, split="validation"))
+        stack = fit_stack(held, list(detectors))
+    file = out / ENSEMBLE
+    save_ensemble(file, detectors, name, options.ensemble, stack)
+    facts = facts_of(Detector.load(file, "cpu"))
+    own = scores.about["models"][next(iter(detectors))]
+    told = {**scores.about["models"], name: {**facts, **{key: own[key] for key in ("crops", "misfits", "leaks")}}}
+    table = join_scores(scores, list(detectors), name, options.ensemble, stack)
+    return joined([scores, table], {**scores.about, "models": told})
+
+
 def score_one(
     name: str, detector: Detector, data: Path, out: Path, config: Config, options: Options
 ) -> tuple[Scores, dict[str, Any]]:
@@ -138,7 +167,7 @@ def score_one(
     leaks = check_leaks(name, card, manifest, inputs, rows, extracted, options.allow_leaks)
     for note in odd:
         log.warning("%s: the crops do not fit: %s", name, note)
-    facts = {**facts_of(card, detector), "crops": str(folder), "misfits": odd, "leaks": leaks}
+    facts = {**facts_of(detector), "crops": str(folder), "misfits": odd, "leaks": leaks}
     return score_manifest(detector, name, manifest, inputs, split), facts
 
 
@@ -147,8 +176,9 @@ def _split_of(data: Path, options: Options) -> str:
     return options.split if (data / MANIFEST).is_file() else ALL
 
 
-def facts_of(card: ModelCard, detector: Detector) -> dict[str, Any]:
+def facts_of(detector: Detector) -> dict[str, Any]:
     """What the page says of a model."""
+    card = detector.model.card
     return {
         "file": str(detector.model.path),
         "sha256": detector.model.sha256,

@@ -1,6 +1,5 @@
 """Models over labelled faces: which crops, whether they fit the model and were not trained on, and their scores."""
 
-import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,26 +19,30 @@ from dfpipe.preprocess.manifest import CONFIG, Manifest
 from dfpipe.preprocess.splits import SPLITS
 from dfpipe.train.modelfile import ModelCard
 from dfpipe.train.provenance import group_key, overlap
+from dfpipe.train.runlog import read_metrics
 from dfpipe.types import FaceBox, FaceCrop
 
 log = logging.getLogger(__name__)
 
 ALL = "all"  # instead of a split
 SCALE_TOLERANCE = 1.05  # crops whose scales differ by more than this factor do not look alike to a network
+MODEL = "model.safetensors"  # its name in every run folder
 READERS = 4  # threads that decode crops while the network works
 _CHUNK = 256  # crops in memory at once: 50 MB
-_HISTORY = ("train_loss", "validation_log_loss", "validation_auc")
+HISTORY = ("epoch", "train_loss", "validation_log_loss", "validation_auc")
 
 
 def model_files(paths: Sequence[Path]) -> list[Path]:
-    """The model files that are named, and those in named folders.
+    """The model files that are named, and those in named folders: of runs the best epoch, else all.
 
     Raises:
         ModelFileError: A folder without any.
     """
     found: dict[Path, None] = {}
     for path in paths:
-        inside = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(path.rglob(MODEL)) or sorted(path.rglob("*.safetensors"))
         if not inside:
             raise ModelFileError(f"no model file (*.safetensors) in {path}: name a file that 'dfpipe train' wrote")
         found.update(dict.fromkeys(inside))
@@ -236,15 +239,7 @@ def _crop(manifest: Manifest, row: int) -> FaceCrop:
 
 def history(model: Path) -> list[dict[str, float | None]]:
     """The learning curve that training left beside the model file; empty if there is none."""
-    try:
-        with (model.parent / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return [
-            {"epoch": float(row["epoch"]), **{key: float(row[key]) if row.get(key) else None for key in _HISTORY}}
-            for row in rows
-        ]
-    except (OSError, ValueError, KeyError, UnicodeDecodeError, csv.Error):
-        return []
+    return [{key: row.get(key) for key in HISTORY} for row in read_metrics(model.parent) if row.get("epoch")]
 
 
 def media_kinds(data: Path) -> list[str]:
