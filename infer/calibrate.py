@@ -20,6 +20,7 @@ from dfpipe.infer.calibration import (
 )
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.levels import Level, levels_of
+from dfpipe.infer.record import EVALUATIONS, STRESS
 from dfpipe.infer.scores import Scores
 from dfpipe.infer.scoring import check_fit, check_leaks, rows_of, score_manifest
 from dfpipe.preprocess.manifest import read_inputs, read_manifest
@@ -102,7 +103,13 @@ def calibrate(
             log.warning(
                 "no score is sure enough to say %s with an error of at most %g: it will not be said", side, error_rate
             )
-    card = replace(detector.model.card, calibration=calibration, threshold=threshold, band=band)
+    metrics = detector.model.card.metrics
+    if stale := {EVALUATIONS, STRESS} & set(metrics):
+        log.warning(
+            "the %s in the file were measured before and are dropped: measure again", " and ".join(sorted(stale))
+        )
+    metrics = {key: value for key, value in metrics.items() if key not in stale}
+    card = replace(detector.model.card, calibration=calibration, threshold=threshold, band=band, metrics=metrics)
     save_model(out, detector.model.network, card)
     return Calibrated(out, calibration, threshold, band)
 

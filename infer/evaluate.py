@@ -19,15 +19,16 @@ from dfpipe.infer.ensemble import Stack, check_members, fit_stack, join_scores, 
 from dfpipe.infer.intervals import RESAMPLES
 from dfpipe.infer.page import check_libraries, render
 from dfpipe.infer.pictures import pictures_of
+from dfpipe.infer.record import EVALUATIONS, evaluation_record, record
 from dfpipe.infer.results import FEW_GROUPS, results_of
 from dfpipe.infer.scores import Scores, joined, read_scores, write_scores
 from dfpipe.infer.scores import check as check_scores
-from dfpipe.infer.scoring import ALL, check_fit, check_leaks, history, media_kinds, score_manifest
+from dfpipe.infer.scoring import ALL, check_fit, check_leaks, history, media_kinds, rows_of, score_manifest
 from dfpipe.infer.summary import PART_SHOWN, SHOWN, TITLES, write_tables
 from dfpipe.preprocess.crops import resize
 from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.looks import THUMB, Fault, jpeg_uri, read_crop, sheet
-from dfpipe.preprocess.manifest import MANIFEST, read_inputs, read_manifest
+from dfpipe.preprocess.manifest import MANIFEST, Manifest, read_inputs, read_manifest
 from dfpipe.types import Image
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Options:
     allow_leaks: bool = False  # also what the model was trained on
     engine: str = "local"
     workers: int = 0
-    limit: int = 0  # inputs of a source at most; 0 = all
+    limit: int = 0  # inputs at most; 0 = all
     ensemble: str = ""  # also all models as one: a key of `ENSEMBLES`
 
 
@@ -108,6 +109,13 @@ def evaluate_scores(path: Path, out: Path, resamples: int = RESAMPLES, seed: int
         return _publish(scores, out, resamples, seed)
 
 
+def record_all(done: Evaluated, detectors: Mapping[str, Detector]) -> None:
+    """Writes the figures of each model into its file."""
+    scores = read_scores(done.out / SCORES)
+    for name, detector in detectors.items():
+        record(detector.model.path, EVALUATIONS, evaluation_record(done.results, name, scores))
+
+
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
@@ -156,19 +164,30 @@ def with_ensemble(
 def score_one(
     name: str, detector: Detector, data: Path, out: Path, config: Config, options: Options
 ) -> tuple[Scores, dict[str, Any]]:
-    """Scores one model, after checking that crops and model belong together. Returns the table and facts on the model."""
+    """Scores one model. Returns the table and facts on the model."""
+    manifest, inputs, split, facts = faces_and_split(name, detector, data, out, config, options)
+    return score_manifest(detector, name, manifest, inputs, split, options.limit), facts
+
+
+def faces_and_split(
+    name: str, detector: Detector, data: Path, out: Path, config: Config, options: Options
+) -> tuple[Manifest, list[dict[str, Any]], str, dict[str, Any]]:
+    """The faces to score, after checking that they and the model belong together.
+
+    Returns:
+        Manifest, rows of inputs.parquet, the split (or all), and facts on the model.
+    """
     extracted = (data / MANIFEST).is_file()
     card = detector.model.card
     folder = data if extracted else _extracted(card.faces, data, out, config, options)
     manifest, inputs = read_manifest(folder), read_inputs(folder)
     split = _split_of(data, options)
-    rows = manifest.rows_of(split) if split != ALL else list(range(len(manifest)))
-    odd = check_fit(name, card, manifest, rows, options.any_crops) if rows else []
+    rows = rows_of(manifest, split)
+    odd = check_fit(name, card, manifest, rows, options.any_crops)
     leaks = check_leaks(name, card, manifest, inputs, rows, extracted, options.allow_leaks)
     for note in odd:
         log.warning("%s: the crops do not fit: %s", name, note)
-    facts = {**facts_of(detector), "crops": str(folder), "misfits": odd, "leaks": leaks}
-    return score_manifest(detector, name, manifest, inputs, split), facts
+    return manifest, inputs, split, {**facts_of(detector), "crops": str(folder), "misfits": odd, "leaks": leaks}
 
 
 def _split_of(data: Path, options: Options) -> str:

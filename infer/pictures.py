@@ -164,3 +164,29 @@ def _learning(rows: Sequence[Mapping[str, float | None]]) -> bytes:
         axes.legend(loc="lower left", fontsize=SMALL, frameon=False)
 
     return as_png(draw, "Learning curve", FLAT, legend=False)
+
+
+def stress_chart(conditions: Sequence[Mapping[str, Any]], kind: str) -> bytes:
+    """AUC, false positive rate and share of scored inputs against the strength of one degradation, with intervals."""
+    rows = [row for row in conditions if row["change"] in ("none", kind)]
+    ticks = ["none" if row["strength"] is None else f"{row['strength']:g}" for row in rows]
+
+    def draw(axes: "Axes") -> None:
+        for i, (metric, label) in enumerate((("auc", "AUC"), ("fpr", "FPR"))):
+            known = [(x, row["metrics"][metric], row["intervals"][metric]) for x, row in enumerate(rows)]
+            known = [entry for entry in known if entry[1] is not None]
+            if not known:
+                continue
+            xs, ys, spans = zip(*known, strict=True)
+            style: dict[str, Any] = {"color": MODEL_COLOURS[i], "linestyle": MODEL_LINES[i]}
+            axes.plot(xs, ys, label=label, marker="o", markersize=4, **style)
+            for x, pair in zip(xs, spans, strict=True):
+                if pair is not None:
+                    axes.plot([x, x], pair, color=MODEL_COLOURS[i], linewidth=3, alpha=0.3)
+        shares = [row["share"] for row in rows]
+        axes.plot(range(len(rows)), shares, label="coverage", color="#777777", linestyle=":", marker="s", markersize=3)
+        axes.set_xticks(range(len(rows)), ticks)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel(rows[-1]["unit"])
+
+    return as_png(draw, rows[-1]["title"], FLAT, legend=True)

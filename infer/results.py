@@ -57,15 +57,23 @@ def _model(rows: Scores, levels: dict[str, Level], threshold: float, resamples: 
     clips = levels["clip"]
     return {
         "coverage": coverage(rows),
-        "levels": {name: _measured(level, threshold, resamples, seed, True) for name, level in levels.items()},
+        "levels": {name: measured(level, threshold, resamples, seed, True) for name, level in levels.items()},
         "verdicts": _verdicts(clips),
         "breakdown": _breakdown(clips, threshold, resamples, seed),
         "mistakes": _mistakes(clips, threshold),
     }
 
 
-def _measured(level: Level, threshold: float, resamples: int, seed: int, curves: bool = False) -> dict[str, Any]:
-    """Figures of some units, with intervals."""
+def measured(level: Level, threshold: float, resamples: int, seed: int, curves: bool = False) -> dict[str, Any]:
+    """Figures of some units, with intervals.
+
+    Args:
+        level: The units.
+        threshold: From which on a score counts as fake.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+        curves: Also the classification report, and the points of curves to draw.
+    """
     counts = confusion(level.labels, level.p_fake, threshold)
     found = {
         "count": len(level),
@@ -127,7 +135,7 @@ def _breakdown(clips: Level, threshold: float, resamples: int, seed: int) -> dic
         "face_size": _by_size,
     }
     return {
-        key: {name: _measured(clips.take(rows), threshold, resamples, seed) for name, rows in divide(clips).items()}
+        key: {name: measured(clips.take(rows), threshold, resamples, seed) for name, rows in divide(clips).items()}
         for key, divide in parts.items()
     }
 

@@ -14,7 +14,7 @@ from dfpipe.errors import DataError, LeakError, ModelFileError, SourceError, Usa
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.scores import SCHEMA, Scores
 from dfpipe.preprocess.groups import compression_of
-from dfpipe.preprocess.looks import Fault, read_crop
+from dfpipe.preprocess.looks import Fault, read_crop, spread_over
 from dfpipe.preprocess.manifest import CONFIG, Manifest
 from dfpipe.preprocess.splits import SPLITS
 from dfpipe.train.modelfile import ModelCard
@@ -173,7 +173,7 @@ def check_leaks(
 
 
 def score_manifest(
-    detector: Detector, model: str, manifest: Manifest, inputs: Sequence[Mapping[str, Any]], split: str
+    detector: Detector, model: str, manifest: Manifest, inputs: Sequence[Mapping[str, Any]], split: str, limit: int = 0
 ) -> Scores:
     """Scores the crops of a split, and lists the inputs of it that have none.
 
@@ -183,11 +183,17 @@ def score_manifest(
         manifest: Of the crops.
         inputs: Rows of inputs.parquet.
         split: One of `SPLITS`, or `ALL`.
+        limit: At most so many inputs, spread evenly; 0 = all.
 
     Raises:
         DataError: Crops are missing or damaged.
     """
     rows = rows_of(manifest, split)
+    if limit:
+        ids = sorted({row["media_id"] for row in inputs if split in (ALL, row["split"])})  # hashes: an order that mixes
+        kept = set(spread_over(ids, limit))
+        rows = [row for row in rows if manifest.columns["media_id"][row] in kept]
+        inputs = [row for row in inputs if row["media_id"] in kept]
     p_fake = list(_score(detector, manifest, rows))
     by_id = {row["media_id"]: row for row in inputs}
     found = [

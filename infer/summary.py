@@ -1,7 +1,7 @@
 """The figures of an evaluation as tables: CSV for programs, Markdown for papers and model cards."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,21 @@ TITLES = {
 
 def write_tables(out: Path, results: Mapping[str, Any]) -> None:
     """Writes summary.csv (every figure with its interval) and summary.md (the usual ones, per clip)."""
-    with atomic_file(out / SUMMARY_CSV) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = list(summary_rows(results))
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({key: as_cell(value) for key, value in row.items()} for row in rows)
+    write_csv(out / SUMMARY_CSV, summary_rows(results))
     with atomic_file(out / SUMMARY_MD) as temporary:
         temporary.write_text(markdown(results), encoding="utf-8")
 
 
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of equal keys; undefined is an empty cell."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({key: as_cell(value) for key, value in row.items()} for row in rows)
+
+
 def summary_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row for each model, level and metric; undefined is an empty cell."""
+    """One row for each model, level and metric."""
     rows = []
     for name, model in results["models"].items():
         for level, found in model["levels"].items():
@@ -85,6 +89,17 @@ def markdown(results: Mapping[str, Any], level: str = "clip") -> str:
             figure(c["p_value"]),
         ]
         lines.append(_line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def stress_markdown(conditions: Sequence[Mapping[str, Any]]) -> str:
+    """A table of the stress test: a row for each degradation and strength."""
+    heads = ["change", "strength", "clips", "coverage", "AUC", "false positive rate", "recall of fake"]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    for row in conditions:
+        strength = "" if row["strength"] is None else f"{row['unit']} {row['strength']:g}"
+        cells = [with_interval(row, metric) for metric in ("auc", "fpr", "recall")]
+        lines.append(_line([row["title"], strength, f"{row['count']:,}", share(row["share"]), *cells]))
     return "\n".join(lines) + "\n"
 
 

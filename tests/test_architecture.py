@@ -8,7 +8,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("pipeline", "preprocess", "train", "infer", "configs")
 WORDS = {"types", "errors", "config", "files", "ledger", "progress", "workers"}
-DOORS = {"cli", "cli_preprocess", "cli_train", "cli_infer", "cli_trunk", "flags", "demo", "doctor", "__main__"}
+DOORS = {
+    "cli",
+    "cli_preprocess",
+    "cli_train",
+    "cli_evaluate",
+    "cli_infer",
+    "cli_trunk",
+    "flags",
+    "demo",
+    "doctor",
+    "__main__",
+}
 MAY_IMPORT = {  # room -> what of dfpipe it may know
     "words": WORDS,
     "preprocess": WORDS | {"preprocess"},
