@@ -133,8 +133,8 @@ def _calibration(card: ModelCard) -> str:
     return (
         f"{band} Calibrated by {_text(kept['method'])}, threshold by {_text(kept['rule'])}, fitted to {on['clips']:,} clips "
         f"({on['real']:,} real, {on['fake']:,} fake) of {_text(', '.join(on['datasets']))}, split {_text(on['split'])}. "
-        f"There the log loss went from {figure(before['log_loss'])} to {figure(after['log_loss'])}, the calibration error from "
-        f"{figure(before['ece'])} to {figure(after['ece'])}. {wrong}"
+        f"There the log loss went from {figure(before['log_loss'])} to {figure(after['log_loss'])}, "
+        f"the calibration error from {figure(before['ece'])} to {figure(after['ece'])}. {wrong}"
     )
 
 

@@ -144,29 +144,36 @@ def check_leaks(
     Raises:
         LeakError: Names the first offenders.
     """
-    columns = manifest.columns
-    media = {columns["media_id"][row] for row in rows}
-    groups = {group_key(columns["dataset"][row], columns["group"][row]) for row in rows}
-    contents = {row["sha256"]: row["name"] for row in inputs if row["media_id"] in media and row["sha256"]}
-    found = overlap(card.data, {"groups": groups, "contents": contents})
-    if found is None and own_splits:
-        found = sorted(
-            {group_key(columns["dataset"][r], columns["group"][r]) for r in rows if columns["split"][r] == "train"}
-        )
-        unsure = "by the manifest's split only: the model file does not say what it was trained on"
-    elif found is None:
+    media = {manifest.columns["media_id"][row] for row in rows}
+    items = [row for row in inputs if row["media_id"] in media]
+    leaked = _leaked(card, items)
+    how = "by the groups and files that the model file names as trained on"
+    if leaked is None and not own_splits:
         return "not checked: the model file does not say what it was trained on"
-    else:
-        unsure = "by the groups and files that the model file names as trained on"
-    if not found:
-        return f"none found, {unsure}"
-    shown = ", ".join(contents.get(one, one) for one in found[:5]) + (", ..." if len(found) > 5 else "")
+    if leaked is None:
+        leaked = [row for row in items if row["split"] == "train"]
+        how = "by the manifest's split only: the model file does not say what it was trained on"
+    if not leaked:
+        return f"none found, {how}"
+    names = list(dict.fromkeys(group_key(row["dataset"], row["group"]) for row in leaked))
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    told = f"{len(leaked)} of {len(items)} inputs, of {len(names)} groups ({shown})"
     if not allowed:
         raise LeakError(
-            f"{name} was trained on {len(found)} of the {len(groups)} groups to be scored ({shown}): figures would be too "
-            "good. Choose another --split or --data, or ask for it with --allow-leaks"
+            f"{name} was trained on sources of {told}: figures would be too good. Choose another --split or --data, or ask "
+            "for it with --allow-leaks"
         )
-    return f"{len(found)} of {len(groups)} groups were trained on ({shown}): THE FIGURES ARE TOO GOOD"
+    return f"{told}: THE FIGURES ARE TOO GOOD"
+
+
+def _leaked(card: ModelCard, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
+    """Inputs of groups that the model saw, and copies of files that it saw; None if its file does not say."""
+    groups = [group_key(row["dataset"], row["group"]) for row in items]
+    found = overlap(card.data, {"groups": groups, "contents": [row["sha256"] for row in items if row["sha256"]]})
+    if found is None:
+        return None
+    seen = set(found)
+    return [row for row, group in zip(items, groups, strict=True) if group in seen or row["sha256"] in seen]
 
 
 # ---- scoring ---------------------------------------------------------------------------------------------------------
