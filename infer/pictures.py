@@ -140,7 +140,9 @@ def _reliability(bins: Sequence[Mapping[str, float]]) -> bytes:
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
         x, y = [b["p_fake"] for b in bins], [b["fakes"] for b in bins]
         axes.plot(x, y, color=MODEL_COLOURS[0], linewidth=1)
-        axes.scatter(x, y, [12 + 150 * b["count"] / most for b in bins], color=MODEL_COLOURS[0], alpha=0.7)
+        axes.scatter(
+            x, y, [12 + 150 * b["count"] / most for b in bins], color=MODEL_COLOURS[0], alpha=0.7, clip_on=False
+        )
         _unit_square(axes, "mean p_fake of a bin", "share of fakes in it")
 
     return as_png(draw, f"Reliability, {ECE_BINS} bins; area: number of clips", SQUARE, legend=False)
