@@ -13,6 +13,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dfpipe.config import LimitsConfig
 from dfpipe.preprocess.crops import encode_png
@@ -51,18 +52,23 @@ def jpeg(image: Image, quality: float) -> Image:
     """Saved as JPEG, colour at half resolution as most programs do."""
     picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
-    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def noise(image: Image, sigma: float) -> Image:
     """Grain of a sensor in little light: independent per pixel and channel, the same at every call."""
     grain = np.random.default_rng(NOISE_SEED).normal(0, sigma, image.shape)
-    return np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
+    return _bytes(image + grain)
 
 
 def brightness(image: Image, factor: float) -> Image:
     """Another exposure: what becomes too bright is cut off."""
-    return np.clip(np.rint(image * factor), 0, 255).astype(np.uint8)
+    return _bytes(image * factor)
+
+
+def _bytes(values: NDArray[np.float64]) -> Image:
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 DEGRADATIONS: dict[str, Degradation] = {

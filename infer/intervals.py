@@ -87,8 +87,10 @@ def paired(
 
 def weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Values]:
     """How often each row is drawn: blocks of (some resamples, rows). Nothing with fewer than two groups."""
-    _, place = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True) if len(groups) else (0, [])
-    count = int(np.max(place)) + 1 if len(groups) else 0
+    if not len(groups):
+        return
+    _, place = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)
+    count = int(place.max()) + 1
     if count < 2:
         return
     rng = np.random.default_rng(seed)

@@ -132,17 +132,17 @@ def _jobs(manifest: Manifest, wanted: Sequence[dict[str, Any]], change: str, str
     rows_of: dict[str, list[int]] = {}
     for row, media_id in enumerate(columns["media_id"]):
         rows_of.setdefault(media_id, []).append(row)
-    for number, row in enumerate(wanted):
-        crops = rows_of.get(row["media_id"], [])
-        whole = Path(row["path"]).is_file() and not any(columns["as_is"][r] for r in crops)
-        kind = row["kind"] if whole else "crops"
+    for number, item in enumerate(wanted):
+        crops = rows_of.get(item["media_id"], [])
+        whole = Path(item["path"]).is_file() and not any(columns["as_is"][r] for r in crops)
+        kind = item["kind"] if whole else "crops"
         clip_only = change != NONE and DEGRADATIONS[change].picture is None
         if clip_only and kind != "video":
             continue
         faces = tuple(
             (manifest.path(r), columns["frame_index"][r], columns["time_s"][r], columns["track"][r]) for r in crops
         )
-        yield Job(number, Path(row["path"]), kind, () if whole else faces, change, strength)
+        yield Job(number, Path(item["path"]), kind, () if whole else faces, change, strength)
 
 
 # ---- in the worker ---------------------------------------------------------------------------------------------------
