@@ -6,6 +6,7 @@ Everything is computed from the table of scores alone, so that anybody who has i
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,10 @@ log = logging.getLogger(__name__)
 
 SCORES, METRICS, PAGE = "scores.parquet", "metrics.json", "evaluation.html"
 ENSEMBLE = "ensemble.safetensors"
+OWN_PICTURE = re.compile(
+    r"(roc|precision_recall)_(clip|frame)\.png"
+    r"|(confusion|histogram|reliability|learning|real_called_fake|fake_called_real)_\d+\.png"
+)
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,8 @@ def _publish(scores: Scores, out: Path, resamples: int, seed: int) -> Evaluated:
     pictures = {**pictures_of(results), **_sheets(faces)}
     with disk_errors(out):
         for old in out.glob("*.png"):
-            old.unlink()
+            if OWN_PICTURE.fullmatch(old.name):  # of an earlier run; a folder may hold others' pictures too
+                old.unlink()
     for name, data in pictures.items():
         with atomic_file(out / name) as temporary:
             temporary.write_bytes(data)

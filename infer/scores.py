@@ -118,8 +118,8 @@ def read_scores(path: Path) -> Scores:
         about = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is no table of scores, or damaged ({error}): evaluate again") from error
-    if about.get("schema", VERSION) != VERSION:
-        raise DataError(f"{path} has schema {about['schema']}, this dfpipe reads {VERSION}: evaluate again")
+    if not isinstance(about, dict) or about.get("schema", VERSION) != VERSION:
+        raise DataError(f"{path} is of another version, this dfpipe reads {VERSION}: evaluate again")
     if missing := [name for name in REQUIRED if name not in table.column_names]:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}: needed are {', '.join(REQUIRED)}")
     columns = {name: table.column(name).to_pylist() for name in SCHEMA.names if name in table.column_names}
@@ -157,7 +157,8 @@ def check(scores: Scores, what: str) -> None:
     """Refuses a table that nothing can be measured on.
 
     Raises:
-        DataError: No rows, no labels, a label that is neither 0 nor 1, a score outside 0..1, or an input with two labels.
+        DataError: No rows, no labels, a label that is neither 0 nor 1, a score outside 0..1, an input with two labels, or a
+            picture outside its folder.
     """
     labels, p_fake = scores.columns["label"], scores.columns["p_fake"]
     if not len(scores):
@@ -169,6 +170,9 @@ def check(scores: Scores, what: str) -> None:
     known = np.array([p for p in p_fake if p is not None], dtype=float)
     if not ((known >= 0) & (known <= 1)).all():
         raise DataError(f"{what}: p_fake must lie in 0..1; logits and percentages must be turned into probabilities")
+    for crop in scores.columns["crop"]:
+        if crop is not None and (Path(crop).is_absolute() or ".." in Path(crop).parts):
+            raise DataError(f"{what}: crop {crop!r} points outside the folder")
     told: dict[str, Any] = {}
     for media_id, label in zip(scores.columns["media_id"], labels, strict=True):
         if told.setdefault(media_id, label) != label:

@@ -170,6 +170,7 @@ def test_inputs_without_any_score(tmp_path: Path) -> None:
         ({"media_id": ["a"], "label": [2], "p_fake": [0.5]}, "neither 0"),
         ({"media_id": ["a"], "label": [1], "p_fake": [3.5]}, "0..1"),
         ({"media_id": ["a", "a"], "label": [1, 0], "p_fake": [0.5, 0.5]}, "two labels"),
+        ({"media_id": ["a"], "label": [1], "p_fake": [0.5], "crop": ["../x.png"]}, "outside"),
         ({"media_id": ["a"], "label": [1]}, "lacks the columns p_fake"),
     ],
 )
@@ -182,6 +183,17 @@ def test_a_damaged_table(tmp_path: Path) -> None:
     (tmp_path / "s.parquet").write_text("hello")
     with pytest.raises(DataError, match="damaged"):
         evaluate_scores(tmp_path / "s.parquet", tmp_path / "out", 20)
+
+
+def test_only_its_own_pictures_are_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("holiday.png", "confusion_7.png"):
+        (out / name).write_bytes(b"x")
+    evaluate_scores(foreign(tmp_path / "s.parquet", media_id=["a"], label=[0], p_fake=[0.7]), out, 20)
+    assert (out / "holiday.png").is_file()
+    assert not (out / "confusion_7.png").exists()
+    assert (out / "confusion_1.png").is_file()
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
