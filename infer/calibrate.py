@@ -22,7 +22,7 @@ from dfpipe.infer.detector import Detector
 from dfpipe.infer.levels import Level, levels_of
 from dfpipe.infer.record import EVALUATIONS, STRESS
 from dfpipe.infer.scores import Scores
-from dfpipe.infer.scoring import check_fit, check_leaks, rows_of, score_manifest
+from dfpipe.infer.scoring import check_fit, check_leaks, rows_of, score_manifest, without
 from dfpipe.preprocess.manifest import read_inputs, read_manifest
 from dfpipe.train.metrics import binary_metrics
 from dfpipe.train.modelfile import save_model
@@ -55,6 +55,7 @@ def calibrate(
     rule: str = "youden",
     error_rate: float = ERROR_RATE,
     any_crops: bool = False,
+    leaks: str = "refuse",
 ) -> Calibrated:
     """Fits a calibration, a threshold and an uncertain band, and writes them into a model file.
 
@@ -68,6 +69,7 @@ def calibrate(
         rule: See `parse_rule`.
         error_rate: See `uncertain_band`.
         any_crops: Also crops that do not fit the model.
+        leaks: What to do with inputs that the model was trained on: refuse or drop.
 
     Raises:
         LeakError: The split is called train or test, or holds groups that the model was trained on.
@@ -75,12 +77,14 @@ def calibrate(
         UsageError, ConfigError: No such method or rule.
         SourceError: `data` holds no extracted faces.
     """
+    if leaks == "keep":
+        raise LeakError("nothing can be fitted to training data: leave them out with --leaks drop")
     fit = choose(METHODS, method, "calibration")
     name, value = parse_rule(rule)
     if not 0 < error_rate < 0.5:
         raise DataError(f"an error rate of {error_rate} outside the band makes no sense: choose one between 0 and 0.5")
     plain = Detector(replace(detector.model, card=replace(detector.model.card, calibration=None)), config.infer)
-    scores = _scores(plain, data, split, any_crops)
+    scores = _scores(plain, data, split, any_crops, leaks)
     before = _clips(scores, plain, (0.4, 0.6))
     truth = np.array(before.labels, dtype=np.int64)
     _check_labels(truth, data, split)
@@ -114,7 +118,7 @@ def calibrate(
     return Calibrated(out, calibration, threshold, band)
 
 
-def _scores(plain: Detector, data: Path, split: str, any_crops: bool) -> Scores:
+def _scores(plain: Detector, data: Path, split: str, any_crops: bool, leaks: str) -> Scores:
     """Uncalibrated scores of a split that may be fitted on."""
     if split in ("train", "test", "all"):
         raise LeakError(
@@ -125,8 +129,11 @@ def _scores(plain: Detector, data: Path, split: str, any_crops: bool) -> Scores:
     rows = rows_of(manifest, split)
     card = plain.model.card
     check_fit(card.name, card, manifest, rows, any_crops)
-    check_leaks(card.name, card, manifest, inputs, rows, True, False)
-    return score_manifest(plain, card.name, manifest, inputs, split)
+    note, seen = check_leaks(card.name, card, manifest, inputs, rows, True, leaks)
+    if seen:
+        log.warning("%s: %s", card.name, note)
+    kept = [row for row in inputs if row["media_id"] not in seen]
+    return score_manifest(plain, card.name, without(manifest, seen), kept, split)
 
 
 def _clips(scores: Scores, detector: Detector, band: tuple[float, float]) -> Level:

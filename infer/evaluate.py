@@ -58,7 +58,7 @@ class Options:
     split: str = "test"
     resamples: int = RESAMPLES
     any_crops: bool = False  # also crops that do not fit the model
-    allow_leaks: bool = False  # also what the model was trained on
+    leaks: str = "refuse"  # what to do with inputs that the model was trained on: one of `LEAKS`
     engine: str = "local"
     workers: int = 0
     limit: int = 0  # inputs at most; 0 = all
@@ -161,7 +161,10 @@ def with_ensemble(
     save_ensemble(file, detectors, name, options.ensemble, stack)
     facts = facts_of(Detector.load(file, "cpu"))
     own = scores.about["models"][next(iter(detectors))]
-    told = {**scores.about["models"], name: {**facts, **{key: own[key] for key in ("crops", "misfits", "leaks")}}}
+    told = {
+        **scores.about["models"],
+        name: {**facts, **{key: own[key] for key in ("crops", "misfits", "leaks", "left_out")}},
+    }
     table = join_scores(scores, list(detectors), name, options.ensemble, stack)
     return joined([scores, table], {**scores.about, "models": told})
 
@@ -189,10 +192,13 @@ def faces_and_split(
     split = _split_of(data, options)
     rows = rows_of(manifest, split)
     odd = check_fit(name, card, manifest, rows, options.any_crops)
-    leaks = check_leaks(name, card, manifest, inputs, rows, extracted, options.allow_leaks)
+    leaks, seen = check_leaks(name, card, manifest, inputs, rows, extracted, options.leaks)
     for note in odd:
         log.warning("%s: the crops do not fit: %s", name, note)
-    return manifest, inputs, split, {**facts_of(detector), "crops": str(folder), "misfits": odd, "leaks": leaks}
+    if seen:
+        log.warning("%s: %s", name, leaks)
+    facts = {**facts_of(detector), "crops": str(folder), "misfits": odd, "leaks": leaks, "left_out": len(seen)}
+    return without(manifest, seen), [row for row in inputs if row["media_id"] not in seen], split, facts
 
 
 def _split_of(data: Path, options: Options) -> str:

@@ -25,6 +25,7 @@ from dfpipe.types import FaceBox, FaceCrop
 log = logging.getLogger(__name__)
 
 ALL = "all"  # instead of a split
+LEAKS = ("refuse", "drop", "keep")  # what to do with inputs that a model was trained on
 SCALE_TOLERANCE = 1.05  # crops whose scales differ by more than this factor do not look alike to a network
 MODEL = "model.safetensors"  # its name in every run folder
 READERS = 4  # threads that decode crops while the network works
@@ -125,9 +126,9 @@ def check_leaks(
     inputs: Sequence[Mapping[str, Any]],
     rows: Sequence[int],
     own_splits: bool,
-    allowed: bool,
-) -> str:
-    """Refuses inputs whose groups or content the model was trained on, unless asked for.
+    leaks: str,
+) -> tuple[str, set[str]]:
+    """Looks for inputs whose group the model was trained on, and for copies of files that it was trained on.
 
     Args:
         name: Of the model.
@@ -136,34 +137,50 @@ def check_leaks(
         inputs: Rows of inputs.parquet.
         rows: Crops to be scored.
         own_splits: Whether the column split says what models were trained on.
-        allowed: Only tell.
+        leaks: What to do with them, one of `LEAKS`.
 
     Returns:
-        What was found out, in a sentence for the page.
+        What was found, in a sentence for the page, and the media ids to leave out.
 
     Raises:
-        LeakError: Names the first offenders.
+        UsageError: `leaks` is none of `LEAKS`.
+        LeakError: There are some; names the first offenders.
     """
+    if leaks not in LEAKS:
+        raise UsageError(f"leaks can be {', '.join(LEAKS)}, not {leaks!r}")
     media = {manifest.columns["media_id"][row] for row in rows}
     items = [row for row in inputs if row["media_id"] in media]
-    leaked = _leaked(card, items)
+    found = _leaked(card, items)
     how = "by the groups and files that the model file names as trained on"
-    if leaked is None and not own_splits:
-        return "not checked: the model file does not say what it was trained on"
-    if leaked is None:
-        leaked = [row for row in items if row["split"] == "train"]
+    if found is None and not own_splits:
+        return "not checked: the model file does not say what it was trained on", set()
+    if found is None:
+        found = [row for row in items if row["split"] == "train"]
         how = "by the manifest's split only: the model file does not say what it was trained on"
-    if not leaked:
-        return f"none found, {how}"
-    names = list(dict.fromkeys(group_key(row["dataset"], row["group"]) for row in leaked))
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    told = f"{len(leaked)} of {len(items)} inputs, of {len(names)} groups ({shown})"
-    if not allowed:
-        raise LeakError(
-            f"{name} was trained on sources of {told}: figures would be too good. Choose another --split or --data, or ask "
-            "for it with --allow-leaks"
-        )
-    return f"{told}: THE FIGURES ARE TOO GOOD"
+    if not found:
+        return f"none found, {how}", set()
+    told = f"{len(found)} of {len(items)} inputs are of sources that it was trained on ({_names(found)})"
+    if leaks == "keep":
+        return f"{told}: THE FIGURES ARE TOO GOOD", set()
+    if leaks == "drop" and len(found) < len(items):
+        return f"{told}; they are left out, {how}", {row["media_id"] for row in found}
+    raise LeakError(
+        f"{name} must not be measured on its training data: {told}. Choose another --split or --data, leave them out with "
+        "--leaks drop, or measure all the same with --leaks keep"
+    )
+
+
+def _names(found: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(group_key(row["dataset"], row["group"]) for row in found))
+    return ", ".join(names[:5]) + (f", and {len(names) - 5} groups more" if len(names) > 5 else "")
+
+
+def without(manifest: Manifest, media_ids: set[str]) -> Manifest:
+    """The same manifest without the crops of some inputs."""
+    if not media_ids:
+        return manifest
+    kept = [row for row, media_id in enumerate(manifest.columns["media_id"]) if media_id not in media_ids]
+    return Manifest(manifest.folder, {name: [values[row] for row in kept] for name, values in manifest.columns.items()})
 
 
 def _leaked(card: ModelCard, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:

@@ -73,7 +73,7 @@ def stress(
         data: A folder of extracted faces, or clips and stills in any known layout.
         out: Gets stress.html, the charts, stress.json, stress.csv, stress.md and stress.parquet with every score.
         config: Of it, `seed` and `preprocess.limits` matter.
-        options: Of these, split, limit (inputs), resamples, any_crops, allow_leaks, engine and workers matter.
+        options: Of these, split, limit (inputs), resamples, any_crops, leaks, engine and workers matter.
         kinds: Keys of `DEGRADATIONS`; none = all.
 
     Raises:

@@ -13,7 +13,13 @@ SPLIT = click.option(
     "--split", default="test", show_default=True, help="train, validation, test or all, of extracted faces."
 )
 ANY_CROPS = click.option("--any-crops", is_flag=True, help="Also crops cut otherwise than the model wants them.")
-LEAKS = click.option("--allow-leaks", is_flag=True, help="Also groups that the model was trained on.")
+LEAKS = click.option(
+    "--leaks",
+    type=click.Choice(["refuse", "drop", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with inputs of sources that the model was trained on.",
+)
 RESAMPLES = click.option(
     "--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Of the bootstrap."
 )
@@ -46,7 +52,7 @@ def evaluate(
     split: str,
     ensemble: str,
     any_crops: bool,
-    allow_leaks: bool,
+    leaks: str,
     resamples: int,
     limit: int,
     record: bool,
@@ -77,7 +83,7 @@ def evaluate(
         done = room.evaluate_scores(scores, out, resamples, config.seed)
     else:
         detectors = _detectors(models, device, config)
-        options = room.Options(split, resamples, any_crops, allow_leaks, engine, workers, limit, ensemble)
+        options = room.Options(split, resamples, any_crops, leaks, engine, workers, limit, ensemble)
         done = room.evaluate(detectors, data or DATA, out, config, options)
         if record:
             room.record_all(done, detectors)
@@ -105,6 +111,7 @@ def evaluate(
 )
 @click.option("--error", type=float, default=0.1, show_default=True, help="Share of wrong answers outside the band.")
 @ANY_CROPS
+@LEAKS
 @device_flag
 @json_flag
 @voice
@@ -118,6 +125,7 @@ def calibrate(
     rule: str,
     error: float,
     any_crops: bool,
+    leaks: str,
     device: str,
     as_json: bool,
     config: Any,
@@ -149,6 +157,7 @@ def calibrate(
         rule=rule,
         error_rate=error,
         any_crops=any_crops,
+        leaks=leaks,
     )
     if as_json:
         told = {
@@ -194,7 +203,7 @@ def stress(
     split: str,
     only: str,
     any_crops: bool,
-    allow_leaks: bool,
+    leaks: str,
     resamples: int,
     limit: int,
     record: bool,
@@ -222,7 +231,7 @@ def stress(
 
     path = find_model(model, model)
     detector = Detector.load(path, device, config.infer, config.preprocess.limits)
-    options = Options(split, resamples, any_crops, allow_leaks, engine, workers, limit)
+    options = Options(split, resamples, any_crops, leaks, engine, workers, limit)
     done = room.stress(detector, data, out, config, options, room.parse_kinds(only))
     if record:
         room.record_all(done, path)

@@ -12,6 +12,7 @@ from dfpipe.errors import DataError, LeakError, UsageError
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.evaluate import Evaluated, Options, evaluate, evaluate_scores, named
 from dfpipe.infer.scores import read_scores
+from dfpipe.preprocess.manifest import read_inputs
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,6 @@ def test_page_json_and_scores_say_the_same(done: Evaluated, tmp_path: Path) -> N
 
 def test_clip_scores_are_those_of_inference(done: Evaluated, faces: Path, detector: Detector) -> None:
     from dfpipe.infer.levels import levels_of
-    from dfpipe.preprocess.manifest import read_inputs
 
     scores = read_scores(done.out / "scores.parquet")
     clips = levels_of(scores, detector.config.aggregate, detector.model.card.band, detector.config.min_frames)["clip"]
@@ -70,7 +70,7 @@ def test_the_page_stands_alone(done: Evaluated) -> None:
 
 
 def test_a_source_is_scored_without_loss(detector: Detector, clips: Path, tmp_path: Path, small_config: Config) -> None:
-    options = Options(resamples=20, engine="serial", limit=2, allow_leaks=True)
+    options = Options(resamples=20, engine="serial", limit=2, leaks="keep")
     done = evaluate({"one": detector}, clips, tmp_path / "out", small_config, options)
     scores = read_scores(done.out / "scores.parquet")
     (verdict,) = detector.judge_all([clips / scores.columns["name"][0]], engine="serial")
@@ -86,10 +86,33 @@ def test_a_source_is_scored_without_loss(detector: Detector, clips: Path, tmp_pa
 
 
 def test_training_data_are_refused(detector: Detector, faces: Path, tmp_path: Path, small_config: Config) -> None:
-    with pytest.raises(LeakError, match=r"source_\d.*--allow-leaks"):
+    with pytest.raises(LeakError, match=r"source_\d.*--leaks drop"):
         evaluate({"one": detector}, faces, tmp_path / "out", small_config, Options(split="train"))
-    allowed = evaluate({"one": detector}, faces, tmp_path / "out", small_config, Options("train", 20, allow_leaks=True))
+    allowed = evaluate({"one": detector}, faces, tmp_path / "out", small_config, Options("train", 20, leaks="keep"))
     assert "TOO GOOD" in allowed.page.read_text()
+
+
+def test_training_data_can_be_left_out(detector: Detector, faces: Path, tmp_path: Path, small_config: Config) -> None:
+    done = evaluate({"one": detector}, faces, tmp_path / "out", small_config, Options("all", 20, leaks="drop"))
+    found = done.results["models"]["one"]
+    trained = {row["media_id"] for row in read_inputs(faces) if row["split"] == "train"}
+    assert found["left_out"] == len(trained) > 0
+    assert found["coverage"]["inputs"] == 16 - len(trained)
+    assert not trained & set(read_scores(done.out / "scores.parquet").columns["media_id"])
+    assert "left out" in done.page.read_text()
+
+
+def test_a_copy_of_a_training_file_is_found(
+    detector: Detector, faces: Path, tmp_path: Path, small_config: Config
+) -> None:
+    """Another name and another data set, the same bytes."""
+    seen = next(row for row in read_inputs(faces) if row["split"] == "train")
+    for label in ("real", "fake"):
+        (tmp_path / "renamed" / label).mkdir(parents=True)
+    (tmp_path / "renamed" / "real" / "holiday.mp4").write_bytes(Path(seen["path"]).read_bytes())
+    options = Options(resamples=20, engine="serial")
+    with pytest.raises(LeakError, match="1 of 1 inputs"):
+        evaluate({"one": detector}, tmp_path / "renamed", tmp_path / "out", small_config, options)
 
 
 def test_crops_of_another_framing_are_refused(faces: Path, model: Path, tmp_path: Path, small_config: Config) -> None:

@@ -55,4 +55,4 @@ def test_evaluate_and_calibrate(model: Path, faces: Path, tmp_path: Path) -> Non
     assert told.exit_code == 0, told.output
     assert "precision    recall  f1-score" in told.output
     leak = run("evaluate", own, "--data", faces, "--split", "train", "--out", tmp_path / "out")
-    assert (leak.exit_code, "--allow-leaks" in leak.output) == (2, True)
+    assert (leak.exit_code, "--leaks drop" in leak.output) == (2, True)
