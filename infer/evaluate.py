@@ -24,7 +24,7 @@ from dfpipe.infer.record import EVALUATIONS, evaluation_record, record
 from dfpipe.infer.results import FEW_GROUPS, results_of
 from dfpipe.infer.scores import Scores, joined, read_scores, write_scores
 from dfpipe.infer.scores import check as check_scores
-from dfpipe.infer.scoring import ALL, check_fit, check_leaks, history, media_kinds, rows_of, score_manifest
+from dfpipe.infer.scoring import ALL, check_fit, check_leaks, history, media_kinds, rows_of, score_manifest, without
 from dfpipe.infer.summary import PART_SHOWN, SHOWN, TITLES, write_tables
 from dfpipe.preprocess.crops import resize
 from dfpipe.preprocess.extract import extract
