@@ -51,7 +51,7 @@ def calibrate(
     config: Config,
     *,
     split: str = "validation",
-    method: str = "temperature",
+    method: str = "platt",
     rule: str = "youden",
     error_rate: float = ERROR_RATE,
     any_crops: bool = False,

@@ -17,7 +17,7 @@ from dfpipe.errors import UsageError
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.ensemble import Stack, check_members, fit_stack, join_scores, save_ensemble
-from dfpipe.infer.intervals import RESAMPLES
+from dfpipe.infer.intervals import FEWEST_GROUPS, RESAMPLES
 from dfpipe.infer.page import check_libraries, render
 from dfpipe.infer.pictures import pictures_of
 from dfpipe.infer.record import EVALUATIONS, evaluation_record, record
@@ -272,8 +272,9 @@ def _publish(scores: Scores, out: Path, resamples: int, seed: int) -> Evaluated:
         for name, kinds in faces.items()
     }
     texts = {METRICS: json.dumps(results, indent=2, allow_nan=False) + "\n"}
-    words = {"titles": TITLES, "shown": SHOWN, "part_shown": PART_SHOWN, "few_groups": FEW_GROUPS}
-    texts[PAGE] = render("evaluation.html", pictures, r=results, faces=shown, **words)
+    words = {"titles": TITLES, "shown": SHOWN, "part_shown": PART_SHOWN}
+    limits = {"few_groups": FEW_GROUPS, "fewest_groups": FEWEST_GROUPS}
+    texts[PAGE] = render("evaluation.html", pictures, r=results, faces=shown, **words, **limits)
     for name, text in texts.items():
         with atomic_file(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -22,6 +22,7 @@ RESAMPLES = (
 )
 LEVEL = 0.95
 MOST_UNDEFINED = 0.1  # share of resamples without one of the classes beyond which an interval would speak of other data
+FEWEST_GROUPS = 6  # with five, not even all of them on one side would be significant at 5 %: 2 x 0.5^5 = 0.06
 _CELLS = 4_000_000  # weights held at once: 32 MB
 
 
@@ -44,7 +45,7 @@ def intervals(
         seed: Same seed, same intervals.
 
     Returns:
-        Metric to (low, high), or None: with fewer than two groups, or where the metric is undefined in more than
+        Metric to (low, high), or None: with fewer than `FEWEST_GROUPS`, or where the metric is undefined in more than
         `MOST_UNDEFINED` of the resamples.
     """
     truth, scores = np.asarray(labels, dtype=np.int64), np.asarray(p_fake, dtype=np.float64)
@@ -86,12 +87,12 @@ def paired(
 
 
 def weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Values]:
-    """How often each row is drawn: blocks of (some resamples, rows). Nothing with fewer than two groups."""
+    """How often each row is drawn: blocks of (some resamples, rows). Nothing with fewer than `FEWEST_GROUPS`."""
     if not len(groups):
         return
     _, place = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)
     count = int(place.max()) + 1
-    if count < 2:
+    if count < FEWEST_GROUPS:
         return
     rng = np.random.default_rng(seed)
     block = max(1, _CELLS // len(groups))

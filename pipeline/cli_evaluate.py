@@ -100,7 +100,7 @@ def evaluate(
 @click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
 @click.option("--split", default="validation", show_default=True, help="What to fit on; train and test are refused.")
 @click.option("--out", type=PATH, metavar="FILE", help="Model file to write.  [default: MODEL itself]")
-@click.option("--method", default="temperature", show_default=True, help="temperature, platt or isotonic.")
+@click.option("--method", default="platt", show_default=True, help="platt, temperature or isotonic.")
 @click.option(
     "--threshold",
     "rule",

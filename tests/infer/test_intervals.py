@@ -53,9 +53,9 @@ def test_all_figures_have_an_interval_around_them() -> None:
 
 
 def test_groups_are_drawn_whole() -> None:
-    (w,) = weights(["a", "a", "b", "c"], 50, 0)
+    (w,) = weights(["a", "a", "b", "c", "d", "e", "f"], 50, 0)
     assert (w[:, 0] == w[:, 1]).all()
-    assert (w[:, [0, 2, 3]].sum(axis=1) == 3).all()
+    assert (w[:, 1:].sum(axis=1) == 6).all()
     assert set(np.unique(w)) > {0, 1}
 
 
@@ -88,7 +88,11 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
 def test_too_little_for_an_interval() -> None:
     assert set(intervals([0, 1, 1], [0.1, 0.2, 0.9], ["a"] * 3, 0.5).values()) == {None}
     assert set(intervals([], [], [], 0.5).values()) == {None}
-    few = intervals([0, 1], [0.1, 0.9], ["a", "b"], 0.5)  # half of the resamples hold one class only
+    five = [0, 1, 0, 1, 0], [0.1, 0.9, 0.2, 0.8, 0.3]
+    assert set(intervals(*five, list("abcde"), 0.5).values()) == {None}
+    few = intervals(
+        [0, 1, 1, 1, 1, 1], [0.1, 0.9, 0.9, 0.8, 0.7, 0.9], list("abcdef"), 0.5
+    )  # a third lacks the real one
     assert few["auc"] is None
     assert few["brier"] is not None
 
