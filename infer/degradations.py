@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dfpipe.config import LimitsConfig
 from dfpipe.preprocess.crops import encode_png
 from dfpipe.preprocess.readers import open_video
+from dfpipe.train.degrade import jpeg_at
 from dfpipe.types import Image
 
 VISUALLY_LOSSLESS = 17  # CRF of x264 that its authors call so; used where only the frame rate is to change
@@ -50,10 +51,7 @@ def blur(image: Image, sigma: float) -> Image:
 
 def jpeg(image: Image, quality: float) -> Image:
     """Saved as JPEG, colour at half resolution as most programs do."""
-    picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
-    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    return jpeg_at(image, int(quality))
 
 
 def noise(image: Image, sigma: float) -> Image:

@@ -1,4 +1,4 @@
-"""Commands that measure models: evaluate, calibrate, stress."""
+"""Commands that measure models: evaluate, calibrate, stress, model card."""
 
 import json
 from pathlib import Path
@@ -242,6 +242,39 @@ def stress(
     click.echo(f"page: {done.page}")
 
 
+@click.command()
+@click.argument("file", type=PATH, metavar="FILE")
+@click.option("--out", type=PATH, metavar="FILE", help="Write it there.  [default: to stdout]")
+def card(file: Path, out: Path | None) -> None:
+    """Write a model card in Markdown, from what a model file holds.
+
+    Data, split fingerprint, figures with intervals, stress results, limits and
+    licence. Figures get into the file by --record of evaluate and stress.
+
+    \b
+    Example:
+      dfpipe model card runs/NAME/model.safetensors --out MODEL_CARD.md
+    """
+    from dfpipe.infer.detector import find_model
+    from dfpipe.infer.modelcard import write_card
+
+    text = write_card(find_model(file, file), out)
+    click.echo(text if out is None else f"written to {out}")
+
+
+@click.group()
+def model() -> None:
+    """What a model file says of itself.
+
+    \b
+    Example:
+      dfpipe model card runs/NAME/model.safetensors
+    """
+
+
+model.add_command(card)
+
+
 def _detectors(models: tuple[Path, ...], device: str, config: Any) -> Any:
     from dfpipe.infer.detector import Detector
     from dfpipe.infer.evaluate import named
@@ -263,4 +296,4 @@ def _print_reports(results: Any) -> None:
         click.echo(report_text(model["levels"]["clip"]["confusion"]))
 
 
-COMMANDS = (evaluate, calibrate, stress)
+COMMANDS = (evaluate, calibrate, stress, model)
