@@ -65,7 +65,7 @@ def brightness(image: Image, factor: float) -> Image:
     return _bytes(image * factor)
 
 
-def _bytes(values: NDArray[np.float64]) -> Image:
+def _bytes(values: NDArray[np.floating[Any]]) -> Image:
     return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 

@@ -161,7 +161,8 @@ def _learning(rows: Sequence[Mapping[str, float | None]]) -> bytes:
             if known:
                 x, y = zip(*known, strict=True)
                 axes.plot(x, y, label=label, color=MODEL_COLOURS[i], linestyle=MODEL_LINES[i], marker="o", markersize=3)
-        axes.set_xticks([row["epoch"] for row in rows][:: -(-len(rows) // 10)])
+        epochs = [row["epoch"] for row in rows if row["epoch"] is not None]
+        axes.set_xticks(epochs[:: -(-len(epochs) // 10)])
         axes.set_xlabel("epoch")
         axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
         axes.legend(loc="lower left", fontsize=SMALL, frameon=False)

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 NONE = "none"  # the condition without any change
 PAGE, FIGURES, SCORES, TABLE, TEXT = "stress.html", "stress.json", "stress.parquet", "stress.csv", "stress.md"
+TOGETHER = 32  # inputs scored at once: a still has one face, and networks like batches
 PATIENCE = 5.0  # times the wall limit of one input: decoding all frames and encoding them costs more than sampling some
 
 
@@ -208,16 +209,37 @@ def _score(
     setup = partial(start, detector.model.card.faces, replace(limits, seconds=PATIENCE * limits.seconds))
     bounds = Bounds(PATIENCE * limits.seconds, limits.memory_gb)
     found: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    waiting: list[tuple[Job, Any]] = []
     results = run_all(stress_task, jobs, setup=setup, engine=options.engine, workers=options.workers, bounds=bounds)
     with Progress("stress", len(jobs)) as progress:
         for job, result in results:
-            rows = list(_rows(detector, job, wanted[job.row], result))
-            found.setdefault((job.change, job.strength), []).extend(rows)
+            waiting.append((job, result))
+            if len(waiting) == TOGETHER:
+                _add(detector, waiting, wanted, found)
+                waiting = []
             progress.step({"conditions": len(found)})
+    _add(detector, waiting, wanted, found)
     return {
         condition: Scores({name: [row.get(name) for row in _sorted(rows)] for name in SCHEMA.names})
         for condition, rows in found.items()
     }
+
+
+def _add(
+    detector: Detector,
+    results: Sequence[tuple[Job, Any]],
+    wanted: Sequence[dict[str, Any]],
+    found: dict[tuple[str, float], list[dict[str, Any]]],
+) -> None:
+    """Scores the faces of some inputs in common batches, and files their rows under their conditions."""
+    faces = [crop for _, result in results if not isinstance(result, MediaError) for crop in result]
+    p_fake: dict[int, float] = {}
+    for shape in {crop.image.shape for crop in faces}:
+        same = [crop for crop in faces if crop.image.shape == shape]
+        p_fake |= {id(crop): score.p_fake for crop, score in zip(same, detector.score(same), strict=True)}
+    for job, result in results:
+        rows = _rows(job, wanted[job.row], result, p_fake)
+        found.setdefault((job.change, job.strength), []).extend(rows)
 
 
 def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -225,17 +247,17 @@ def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["media_id"], row.get("track") or 0, row.get("frame_index") or 0))
 
 
-def _rows(detector: Detector, job: Job, row: Mapping[str, Any], result: Any) -> Iterator[dict[str, Any]]:
+def _rows(job: Job, row: Mapping[str, Any], result: Any, p_fake: Mapping[int, float]) -> Iterator[dict[str, Any]]:
     facts = {name: row[name] for name in ("media_id", "dataset", "name", "label", "method", "group", "split", "kind")}
     facts |= {"model": _title(job.change, job.strength), "compression": "", "frames_wanted": row["frames_wanted"] or 1}
     if isinstance(result, MediaError) or not result:
         state = result.state if isinstance(result, MediaError) else State.NO_FACE
         yield {**facts, "state": str(state)}
         return
-    for crop, score in zip(result, detector.score(result), strict=True):
+    for crop in result:
         face = {"frame_index": crop.frame_index, "time_s": crop.time_s, "track": crop.track}
         side = None if job.crops else crop.box.side
-        yield {**facts, **face, "state": "ok", "face_side": side, "p_fake": score.p_fake}
+        yield {**facts, **face, "state": "ok", "face_side": side, "p_fake": p_fake[id(crop)]}
 
 
 def _title(change: str, strength: float) -> str:

@@ -89,7 +89,7 @@ def reliability(truth: NDArray[np.int64], scores: Values) -> list[dict[str, floa
 
 def bin_of(scores: Values) -> NDArray[np.int64]:
     """The bin of each score, 0 to ECE_BINS - 1; a score on an edge belongs to the upper bin."""
-    return np.minimum((scores * ECE_BINS).astype(int), ECE_BINS - 1)
+    return np.minimum(scores * ECE_BINS, ECE_BINS - 1).astype(np.int64)
 
 
 # ---- decisions at a threshold ----------------------------------------------------------------------------------------
