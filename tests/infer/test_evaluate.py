@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,22 +103,27 @@ def test_training_data_can_be_left_out(detector: Detector, faces: Path, tmp_path
     assert "left out" in done.page.read_text()
 
 
-def test_a_copy_of_a_training_file_is_found(
-    detector: Detector, faces: Path, tmp_path: Path, small_config: Config
+def test_copies_of_training_files_are_found_and_clips_without_a_face_counted(
+    detector: Detector, faces: Path, faceless_clip: Path, tmp_path: Path, small_config: Config
 ) -> None:
     """Another name and another data set, the same bytes."""
     seen = next(row for row in read_inputs(faces) if row["split"] == "train")
-    for label in ("real", "fake"):
-        (tmp_path / "renamed" / label).mkdir(parents=True)
-    (tmp_path / "renamed" / "real" / "holiday.mp4").write_bytes(Path(seen["path"]).read_bytes())
+    folder = tmp_path / "renamed" / "real"
+    folder.mkdir(parents=True)
+    (folder / "holiday.mp4").write_bytes(Path(seen["path"]).read_bytes())
+    (folder / "ramp.mp4").write_bytes(faceless_clip.read_bytes())
     options = Options(resamples=20, engine="serial")
     with pytest.raises(LeakError, match="1 of 1 inputs"):
         evaluate({"one": detector}, tmp_path / "renamed", tmp_path / "out", small_config, options)
+    kept = replace(options, leaks="keep")
+    done = evaluate({"one": detector}, tmp_path / "renamed", tmp_path / "out", small_config, kept)
+    coverage = done.results["models"]["one"]["coverage"]
+    assert coverage["states"] == {"ok": 1, "no_face": 1}
+    assert (coverage["inputs"], coverage["scored"], coverage["unscored"]) == (2, 1, {"real": 1, "fake": 0})
+    assert done.results["models"]["one"]["levels"]["clip"]["count"] == 1
 
 
 def test_crops_of_another_framing_are_refused(faces: Path, model: Path, tmp_path: Path, small_config: Config) -> None:
-    from dataclasses import replace
-
     loaded = Detector.load(model, "cpu").model
     wider = replace(loaded.card, faces=replace(loaded.card.faces, crop_scale=2.0, detector="yunet"))
     other = Detector(replace(loaded, card=wider))

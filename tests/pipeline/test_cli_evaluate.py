@@ -56,3 +56,11 @@ def test_evaluate_and_calibrate(model: Path, faces: Path, tmp_path: Path) -> Non
     assert "precision    recall  f1-score" in told.output
     leak = run("evaluate", own, "--data", faces, "--split", "train", "--out", tmp_path / "out")
     assert (leak.exit_code, "--leaks drop" in leak.output) == (2, True)
+
+
+def test_model_card(model: Path, tmp_path: Path) -> None:
+    shown = run("model", "card", model)
+    assert shown.exit_code == 0, shown.output
+    assert run("model", "card", model.parent, "--out", tmp_path / "card.md").exit_code == 0
+    assert (tmp_path / "card.md").read_text().strip() == shown.output.strip()
+    assert run("model", "card", tmp_path / "gone.safetensors").exit_code == 4
