@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dfpipe.config import Config, FacesConfig, to_mapping
-from dfpipe.errors import UsageError
+from dfpipe.errors import DataError, UsageError
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.ensemble import Stack, check_members, fit_stack, join_scores, save_ensemble
@@ -191,6 +191,8 @@ def faces_and_split(
     manifest, inputs = read_manifest(folder), read_inputs(folder)
     split = _split_of(data, options)
     rows = rows_of(manifest, split)
+    if all(manifest.columns["label"][row] is None for row in rows):
+        raise DataError(f"{data} has no labels: models can only be measured where it is known what is real and fake")
     odd = check_fit(name, card, manifest, rows, options.any_crops)
     leaks, seen = check_leaks(name, card, manifest, inputs, rows, extracted, options.leaks)
     for note in odd:

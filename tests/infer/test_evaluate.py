@@ -80,7 +80,9 @@ def test_a_source_is_scored_without_loss(detector: Detector, clips: Path, tmp_pa
         for p, m in zip(scores.columns["p_fake"], scores.columns["media_id"], strict=True)
         if m == scores.columns["media_id"][0]
     ]
-    assert ours == pytest.approx([s.p_fake for s in verdict.scores], abs=1e-9)
+    assert ours == pytest.approx(
+        [s.p_fake for s in verdict.scores], abs=1e-6
+    )  # batches differ, and with them the last digits
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
