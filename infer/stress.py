@@ -20,7 +20,7 @@ from dfpipe.infer.levels import coverage, levels_of
 from dfpipe.infer.page import check_libraries, render
 from dfpipe.infer.pictures import stress_chart
 from dfpipe.infer.record import STRESS, record, stress_record
-from dfpipe.infer.results import measured
+from dfpipe.infer.results import FEW_GROUPS, measured
 from dfpipe.infer.scores import SCHEMA, Scores, check, joined, read_scores, write_scores
 from dfpipe.infer.summary import stress_markdown, write_csv
 from dfpipe.preprocess.facefinder import FaceFinder, start_finder, this_finder
@@ -314,7 +314,7 @@ def _publish(out: Path, results: Mapping[str, Any]) -> None:
     texts = {
         FIGURES: json.dumps(results, indent=2, allow_nan=False) + "\n",
         TEXT: stress_markdown(results["conditions"]),
-        PAGE: render("stress.html", pictures, r=results, kinds=list(kinds)),
+        PAGE: render("stress.html", pictures, r=results, kinds=list(kinds), few_groups=FEW_GROUPS),
     }
     for name, text in texts.items():
         with atomic_file(out / name) as temporary:

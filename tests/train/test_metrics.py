@@ -2,6 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from sklearn import metrics as sk
 
 from dfpipe.train.metrics import (
@@ -58,6 +59,21 @@ def test_equal_error_rate_and_recall_at_low_fpr_by_hand() -> None:
     assert found["eer"] == pytest.approx(1 / 4)
     assert binary_metrics([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])["eer"] == pytest.approx(0.0)
     assert binary_metrics([0, 0, 1, 1], [0.8, 0.9, 0.1, 0.2])["eer"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_error_rate_and_recall_at_low_fpr_by_trying_every_threshold(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, 400)
+    scores = np.clip(0.25 * truth + 0.7 * rng.random(400), 0, 1).round(3)
+    found = binary_metrics(truth.tolist(), scores.tolist())
+    tried = [(scores >= t) for t in [*np.unique(scores), 2.0]]
+    rates = [(said[truth == 0].mean(), said[truth == 1].mean()) for said in tried]
+    assert found["tpr_at_1_fpr"] == max(tpr for fpr, tpr in rates if fpr <= 0.01)
+    assert found["tpr_at_5_fpr"] == max(tpr for fpr, tpr in rates if fpr <= 0.05)
+    fpr, tpr, _ = sk.roc_curve(truth, scores)
+    assert found["eer"] == pytest.approx(brentq(lambda x: 1 - x - np.interp(x, fpr, tpr), 0, 1), abs=1e-9)
+    assert min(max(fpr, 1 - tpr) for fpr, tpr in rates) >= found["eer"]
 
 
 def test_ties_everywhere_are_a_coin_toss() -> None:
