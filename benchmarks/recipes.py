@@ -116,9 +116,7 @@ def measured(name: str, wanted: argparse.Namespace, manifest: Manifest, rows: di
 
 def table(entries: list[dict[str, Any]], wanted: argparse.Namespace, rows: dict[str, list[int]]) -> str:
     """The figures as Markdown."""
-    head = (
-        "| recipe | parameters | px | starts from | validation AUC | test AUC | test accuracy | test F1 | CPU seconds |"
-    )
+    head = "| recipe | parameters | px | starts from | validation AUC | test AUC | test accuracy | test F1 | CPU seconds |"
     lines = [
         f"{wanted.crops} crops shown to each recipe; measured on {len(rows['validation'])} validation and "
         f"{len(rows['test'])} test crops.",

@@ -19,10 +19,11 @@ from dfpipe.infer.calibration import (
     uncertain_band,
 )
 from dfpipe.infer.detector import Detector
+from dfpipe.infer.guards import check_fit, check_leaks, without
 from dfpipe.infer.levels import Level, levels_of
 from dfpipe.infer.record import EVALUATIONS, STRESS
 from dfpipe.infer.scores import Scores
-from dfpipe.infer.scoring import check_fit, check_leaks, rows_of, score_manifest, without
+from dfpipe.infer.scoring import rows_of, score_manifest
 from dfpipe.preprocess.manifest import read_inputs, read_manifest
 from dfpipe.train.metrics import binary_metrics
 from dfpipe.train.modelfile import save_model

@@ -17,6 +17,7 @@ from dfpipe.errors import DataError, UsageError
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.ensemble import Stack, check_members, fit_stack, join_scores, save_ensemble
+from dfpipe.infer.guards import check_fit, check_leaks, without
 from dfpipe.infer.intervals import FEWEST_GROUPS, RESAMPLES
 from dfpipe.infer.page import check_libraries, render
 from dfpipe.infer.pictures import pictures_of
@@ -24,7 +25,7 @@ from dfpipe.infer.record import EVALUATIONS, evaluation_record, record
 from dfpipe.infer.results import FEW_GROUPS, results_of
 from dfpipe.infer.scores import Scores, joined, read_scores, write_scores
 from dfpipe.infer.scores import check as check_scores
-from dfpipe.infer.scoring import ALL, check_fit, check_leaks, history, media_kinds, rows_of, score_manifest, without
+from dfpipe.infer.scoring import ALL, history, media_kinds, rows_of, score_manifest
 from dfpipe.infer.summary import PART_SHOWN, SHOWN, TITLES, write_tables
 from dfpipe.preprocess.crops import resize
 from dfpipe.preprocess.extract import extract
