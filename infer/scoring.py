@@ -1,6 +1,5 @@
 """Models over labelled faces: which crops, and their scores."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +16,6 @@ from dfpipe.preprocess.manifest import Manifest
 from dfpipe.preprocess.splits import SPLITS
 from dfpipe.train.runlog import read_metrics
 from dfpipe.types import FaceBox, FaceCrop
-
-log = logging.getLogger(__name__)
 
 ALL = "all"  # instead of a split
 MODEL = "model.safetensors"  # its name in every run folder
