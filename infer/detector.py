@@ -16,6 +16,7 @@ from dfpipe.config import InferConfig, LimitsConfig
 from dfpipe.errors import MediaError, ModelFileError, choose
 from dfpipe.files import sha256_file
 from dfpipe.infer.aggregate import AGGREGATES, judge_clip, judge_people, segments
+from dfpipe.infer.calibration import probabilities
 from dfpipe.preprocess.facefinder import FoundFaces, setup_of, this_finder
 from dfpipe.train.devices import autocast, pick_device
 from dfpipe.train.modelfile import LoadedModel, load_model
@@ -105,13 +106,12 @@ class Detector:
         """
         crops = list(crops)
         scores: list[float] = []
-        temperature = float((self.model.card.calibration or {}).get("temperature", 1.0))
         for start in range(0, len(crops), self.config.batch_size):
             batch = np.stack([crop.image for crop in crops[start : start + self.config.batch_size]])
             images = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
             with autocast(self._device):
                 logits = self.model.network(resized(images, self.model.card.image_size))
-            scores += torch.sigmoid(logits.double() / temperature).cpu().tolist()
+            scores += probabilities(logits.double().cpu().numpy(), self.model.card.calibration).tolist()
         return tuple(FrameScore(c.frame_index, c.time_s, c.track, p) for c, p in zip(crops, scores, strict=True))
 
     def _verdict(self, path: Path, looked: Looked) -> Verdict:

@@ -46,9 +46,31 @@ def show(file: Path, as_json: bool) -> None:
         "parameters": sum(p.numel() for p in loaded.network.parameters()),
     }
     if as_json:
-        click.echo(json.dumps({**facts, **dataclasses.asdict(loaded.card)}))
+        told = dataclasses.asdict(loaded.card)
+        told["data"].pop("trained_on", None)  # a hash for each source and file: no reading
+        click.echo(json.dumps({**facts, **told}))
         return
     click.echo("\n".join(_lines(facts, loaded.card)))
+
+
+@model.command()
+@click.argument("file", type=PATH, metavar="FILE")
+@click.option("--out", type=PATH, metavar="FILE", help="Write it there.  [default: to stdout]")
+def card(file: Path, out: Path | None) -> None:
+    """Write a model card in Markdown, from what a model file holds.
+
+    Data, split fingerprint, figures with intervals, stress results, limits and
+    licence. Figures get into the file by --record of evaluate and stress.
+
+    \b
+    Example:
+      dfpipe model card runs/NAME/model.safetensors --out MODEL_CARD.md
+    """
+    from dfpipe.infer.detector import find_model
+    from dfpipe.infer.modelcard import write_card
+
+    text = write_card(find_model(file, file), out)
+    click.echo(text if out is None else f"written to {out}")
 
 
 def _lines(facts: dict[str, Any], card: Any) -> list[str]:

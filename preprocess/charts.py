@@ -48,14 +48,14 @@ def bars(title: str, unit: str, table: Mapping[str, Mapping[str, int]]) -> bytes
             colour = COLOURS.get(column, OTHER_COLOUR)
             drawn = axes.barh(places + (i + 0.5) * thick - 0.4, counts, thick * 0.92, color=colour, label=column)
             axes.bar_label(drawn, [f"{count:,}" if count else "" for count in counts], padding=3, fontsize=9)
-        axes.set_yticks(places, [_short(name) for name in rows])
+        axes.set_yticks(places, [short(name) for name in rows])
         axes.invert_yaxis()
         axes.margins(x=0.16)  # room for the numbers at the ends of the bars
         axes.set_xlabel(unit)
         axes.xaxis.set_major_locator(_few_whole_ticks())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
-    return _png(draw, title, 1.3 + len(rows) * (0.1 + 0.21 * len(columns)), legend=columns != [unit])
+    return as_png(draw, title, 1.3 + len(rows) * (0.1 + 0.21 * len(columns)), legend=columns != [unit])
 
 
 def histogram(title: str, unit: str, spread: Spread, *, log: bool = False) -> bytes:
@@ -83,7 +83,7 @@ def histogram(title: str, unit: str, spread: Spread, *, log: bool = False) -> by
         axes.set_xlabel(unit)
         axes.set_ylabel("% of the label")
 
-    return _png(draw, title, 3.0, legend=True)
+    return as_png(draw, title, 3.0, legend=True)
 
 
 def _plain_log_ticks(axes: "Axes", edges: Values) -> None:
@@ -101,13 +101,21 @@ def _few_whole_ticks() -> "MaxNLocator":
     return MaxNLocator(nbins=5, integer=True)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name as it fits beside a chart: its start and its end."""
     text = plain(name)
     return text if len(text) <= NAME_CHARS else f"{text[: NAME_CHARS // 2]}…{text[-NAME_CHARS // 2 + 1 :]}"
 
 
-def _png(draw: "Callable[[Axes], None]", title: str, height_in: float, *, legend: bool) -> bytes:
-    """Draws without pyplot, which keeps figures in global state and may look for a display."""
+def as_png(draw: "Callable[[Axes], None]", title: str, height_in: float, *, legend: bool) -> bytes:
+    """Draws without pyplot, which keeps figures in global state and may look for a display.
+
+    Args:
+        draw: Gets the axes.
+        title: Above the chart.
+        height_in: Inches.
+        legend: Whether the labels that `draw` gave are shown in a line above the axes.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 

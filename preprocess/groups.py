@@ -74,3 +74,8 @@ def celeb_original(stem: str) -> str:
 def preview_original(stem: str) -> str:
     """The clip that a fake of the DFDC preview was made of; any other name stands for itself."""
     return stem.split("_", 1)[1] if stem.count("_") >= 3 else stem
+
+
+def compression_of(name: str) -> str:
+    """How strongly a clip was compressed, as FaceForensics++ and those who follow it say by a folder: raw, c0, c23, c40."""
+    return next((part for part in name.split("/")[:-1] if re.fullmatch(r"raw|c\d{1,2}", part)), "")

@@ -13,6 +13,7 @@ DOORS = {
     "cli_preprocess",
     "cli_train",
     "cli_model",
+    "cli_evaluate",
     "cli_infer",
     "cli_trunk",
     "flags",

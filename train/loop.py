@@ -219,7 +219,7 @@ def _description(task: Task, recipe: str, data: Path, device: torch.device, worl
         "device": hardware(device),
         "processes": world.size,
         "versions": versions(),
-        "training_data": task.card.data,
+        "training_data": {key: value for key, value in task.card.data.items() if key != "trained_on"},
     }
 
 

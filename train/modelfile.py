@@ -20,7 +20,10 @@ from dfpipe import __version__
 from dfpipe.config import FacesConfig, HeadConfig, from_mapping, to_mapping
 from dfpipe.errors import ConfigError, ModelFileError
 from dfpipe.files import atomic_file, sha256_file
+from dfpipe.train.ensemble import Ensemble
 from dfpipe.train.models import FaceClassifier
+
+Network = FaceClassifier | Ensemble
 
 VERSION = 2  # 1 had no head
 _KEY = "dfpipe"
@@ -44,6 +47,7 @@ class ModelCard:
     metrics: dict[str, Any] = field(default_factory=dict)  # split -> metric -> value
     data: dict[str, Any] = field(default_factory=dict)  # what it was trained on: counts, datasets, split fingerprint
     config: dict[str, Any] = field(default_factory=dict)  # of the training run, as resolved
+    ensemble: dict[str, Any] | None = None  # of several networks: how they are joined, and what each of them is
     code_version: str = __version__
     schema: int = VERSION
 
@@ -52,13 +56,13 @@ class ModelCard:
 class LoadedModel:
     """A model ready to score, with the hash of its file."""
 
-    network: FaceClassifier
+    network: Network
     card: ModelCard
     path: Path
     sha256: str
 
 
-def save_model(path: Path, network: FaceClassifier, card: ModelCard) -> None:
+def save_model(path: Path, network: Network, card: ModelCard) -> None:
     """Writes a model file, whole or not at all."""
     nested = {"faces": to_mapping(card.faces), "head": to_mapping(card.head)}
     text = json.dumps({**dataclasses.asdict(card), **nested}, allow_nan=False)
@@ -75,7 +79,7 @@ def load_model(path: Path, device: torch.device | None = None) -> LoadedModel:
     """
     card = read_card(path)
     try:
-        network = FaceClassifier(card.architecture, card.image_size, card.mean, card.std, card.head)
+        network = _network(card)
     except Exception as error:  # timm raises many kinds for names that it does not know
         raise ModelFileError(
             f"{path}: architecture {card.architecture!r} is not known here: update dfpipe and timm"
@@ -90,6 +94,12 @@ def load_model(path: Path, device: torch.device | None = None) -> LoadedModel:
             raise ModelFileError(f"{path}: tensor {name} has a wrong shape or values that are no numbers: damaged")
     network.load_state_dict(tensors)
     return LoadedModel(network.eval().to(device or torch.device("cpu")), card, path, sha256_file(path))
+
+
+def _network(card: ModelCard) -> Network:
+    if card.ensemble is not None:
+        return Ensemble(card.ensemble)
+    return FaceClassifier(card.architecture, card.image_size, card.mean, card.std, card.head)
 
 
 def read_card(path: Path) -> ModelCard:

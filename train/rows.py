@@ -14,8 +14,9 @@ import yaml
 
 from dfpipe.config import Config, FacesConfig, from_mapping, to_mapping
 from dfpipe.errors import DataError
-from dfpipe.preprocess.manifest import CONFIG, Manifest
+from dfpipe.preprocess.manifest import CONFIG, INPUTS, Manifest, read_inputs
 from dfpipe.preprocess.splits import SPLITS, check_leaks
+from dfpipe.train.provenance import group_key, trained_on
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,17 @@ def describe(manifest: Manifest, rows: Rows) -> dict[str, Any]:
         "crops": {split: _labels(manifest, used[split]) for split in SPLITS},
         "groups": len({line[:2] for line in lines}),
         "split_fingerprint": _digest(lines),
+        "trained_on": _trained_on(manifest, rows["train"]),
     }
+
+
+def _trained_on(manifest: Manifest, rows: Sequence[int]) -> dict[str, str]:
+    """What evaluation needs to refuse groups, and copies of files, that the model has seen."""
+    columns = manifest.columns
+    media = {columns["media_id"][row] for row in rows}
+    inputs = read_inputs(manifest.folder) if (manifest.folder / INPUTS).is_file() else []
+    contents = (row["sha256"] for row in inputs if row["media_id"] in media and row["sha256"])
+    return trained_on((group_key(columns["dataset"][row], columns["group"][row]) for row in rows), contents)
 
 
 def fingerprint(manifest: Manifest, rows: Rows) -> str:

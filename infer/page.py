@@ -1,0 +1,69 @@
+"""HTML pages out of plain data: one file without links to outside, names escaped, ready to print."""
+
+import importlib.util
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from dfpipe.errors import UsageError
+from dfpipe.preprocess.charts import plain
+from dfpipe.preprocess.looks import png_uri
+
+_LIBRARIES = ("jinja2", "matplotlib")
+
+
+def check_libraries(what: str) -> None:
+    """Refuses to begin what could not be shown.
+
+    Raises:
+        UsageError: A library of the extra `explore` is missing.
+    """
+    if missing := [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]:
+        raise UsageError(f"{what} needs {', '.join(missing)}: pip install 'dfpipe[explore]'")
+
+
+def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
+    """Fills in a template of this room.
+
+    Args:
+        template: Its file name.
+        pictures: File name to PNG, for `charts` in the template.
+        **values: What the template shows.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_template),
+    )
+    environment.filters |= {"plain": lambda text: plain(str(text)), "share": share}
+    environment.filters |= {"figure": figure, "span": span, "number": number}
+    charts = {name: png_uri(data) for name, data in pictures.items()}
+    return environment.get_template(template).render(charts=charts, **values)
+
+
+def _template(name: str) -> str:
+    return resources.files("dfpipe.infer").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def figure(value: float | None) -> str:
+    """A metric for reading."""
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def span(interval: list[float] | None) -> str:
+    """An interval for reading."""
+    return "no interval" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def number(value: float) -> str:
+    """A count for reading."""
+    return f"{value:,.0f}"
+
+
+def share(value: float | None) -> str:
+    """A share for reading."""
+    return "undefined" if value is None else f"{100 * value:.1f} %"

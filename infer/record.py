@@ -1,0 +1,61 @@
+"""Figures that a model file carries: of evaluations and stress tests, each with the data that it was measured on."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dfpipe.infer.scores import Scores
+from dfpipe.train.modelfile import load_model, save_model
+from dfpipe.train.provenance import fingerprint
+
+EVALUATIONS, STRESS = "evaluations", "stress"  # keys in ModelCard.metrics
+
+
+def evaluation_record(results: Mapping[str, Any], model: str, scores: Scores) -> dict[str, Any]:
+    """What a model file keeps of an evaluation: the figures per clip, and on what they were measured."""
+    found = results["models"][model]
+    clip, columns = found["levels"]["clip"], scores.of(model).columns
+    return {
+        "data": Path(str(results["data"])).name,
+        "datasets": sorted(set(columns["dataset"])),
+        "split": results["split"],
+        "fingerprint": fingerprint(columns["media_id"]),
+        "coverage": {key: found["coverage"][key] for key in ("inputs", "scored", "share")},
+        **{key: clip[key] for key in ("count", "real", "fake", "groups", "metrics", "intervals")},
+        "threshold": found["threshold"],
+        "leaks": found.get("leaks", ""),
+        "bootstrap": dict(results["bootstrap"]),
+    }
+
+
+def stress_record(results: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+    """What a model file keeps of a stress test."""
+    columns = scores.columns
+    return {
+        "data": Path(str(results["data"])).name,
+        "datasets": sorted(set(columns["dataset"])),
+        "split": results["split"],
+        "fingerprint": fingerprint(columns["media_id"]),
+        "threshold": results["threshold"],
+        "leaks": results["leaks"],
+        "conditions": list(results["conditions"]),
+    }
+
+
+def record(path: Path, key: str, entry: dict[str, Any]) -> None:
+    """Adds an entry to a model file, in place of one on the same inputs and split.
+
+    Args:
+        path: The model file; written anew, so that its hash changes. Its weights do not.
+        key: `EVALUATIONS` or `STRESS`.
+        entry: From `evaluation_record` or `stress_record`.
+
+    Raises:
+        ModelFileError: It cannot be read.
+    """
+    model = load_model(path)
+    same = ("fingerprint", "split")
+    others = [old for old in model.card.metrics.get(key, []) if any(old.get(k) != entry[k] for k in same)]
+    metrics = {**model.card.metrics, key: [*others, entry]}
+    save_model(path, model.network, replace(model.card, metrics=metrics))
