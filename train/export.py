@@ -27,8 +27,7 @@ from dfpipe.errors import ConfigError, DataError, ModelFileError
 from dfpipe.files import atomic_file
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.dataset import CropDataset
-from dfpipe.train.modelfile import LoadedModel, load_model
-from dfpipe.train.models import FaceClassifier
+from dfpipe.train.modelfile import LoadedModel, Network, load_model
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT, DESCRIPTION = "images", "logit", "dfpipe"
@@ -142,7 +141,7 @@ def _pictures(loaded: LoadedModel, data: Path | None) -> tuple[Tensor, str]:
     return torch.stack([crops[i, 0][0] for i in range(count)]), f"validation crops of {data}"
 
 
-def _difference(network: FaceClassifier, session: Any, pictures: Tensor) -> float:
+def _difference(network: Network, session: Any, pictures: Tensor) -> float:
     """The largest difference of a logit, divided by the logit where that is above 1."""
     worst = 0.0
     for part in pictures.split(list(BATCHES)):

@@ -26,7 +26,7 @@ from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import autocast, precision_of
 from dfpipe.train.loader import EpochSampler, loader
 from dfpipe.train.metrics import binary_metrics
-from dfpipe.train.modelfile import ModelCard, save_model
+from dfpipe.train.modelfile import ModelCard, Network, save_model
 from dfpipe.train.models import FaceClassifier
 from dfpipe.train.optim import Schedule, create_optimizer
 from dfpipe.train.runlog import RunLog
@@ -432,7 +432,7 @@ def _ema(decay: float) -> Callable[[Any, Any, Any], None]:
 
 @torch.inference_mode()
 def scored(
-    network: FaceClassifier,
+    network: Network,
     batches: DataLoader[Batch],
     device: torch.device,
     dtype: torch.dtype | None = None,
