@@ -1,14 +1,10 @@
 """Do faces and model belong together? Refuses crops that a model would not cut so, and what it was trained on."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from dfpipe.config import Config, FacesConfig, from_mapping
 from dfpipe.errors import DataError, LeakError, UsageError
-from dfpipe.preprocess.manifest import CONFIG, Manifest
+from dfpipe.preprocess.manifest import Manifest, read_faces
 from dfpipe.train.modelfile import ModelCard
 from dfpipe.train.provenance import group_key, overlap
 
@@ -16,22 +12,9 @@ LEAKS = ("refuse", "drop", "keep")  # what to do with inputs that a model was tr
 SCALE_TOLERANCE = 1.05  # crops whose scales differ by more than this factor do not look alike to a network
 
 
-def faces_of(folder: Path) -> FacesConfig:
-    """How the faces of a folder were found and cut.
-
-    Raises:
-        DataError: Its config.yaml is missing or damaged.
-    """
-    path = folder / CONFIG
-    try:
-        return from_mapping(Config, yaml.safe_load(path.read_text(encoding="utf-8"))).preprocess.faces
-    except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise DataError(f"{path} is missing or damaged: run the same 'dfpipe extract' again") from error
-
-
 def misfits(card: ModelCard, manifest: Manifest, rows: Sequence[int]) -> list[str]:
     """In what crops differ from those that the model would cut itself. Empty if they fit."""
-    made, wanted = faces_of(manifest.folder), card.faces
+    made, wanted = read_faces(manifest.folder), card.faces
     columns = manifest.columns
     scales = [columns["crop_scale"][row] for row in rows]
     as_is = [bool(columns["as_is"][row]) for row in rows]

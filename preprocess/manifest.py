@@ -11,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
+from dfpipe.config import FacesConfig, from_mapping
 from dfpipe.errors import DataError, SourceError
 from dfpipe.files import atomic_file
 from dfpipe.preprocess.splits import check_leaks
@@ -132,6 +134,20 @@ def read_inputs(folder: Path) -> list[dict[str, Any]]:
         raise SourceError(f"no {INPUTS} in {folder}: run 'dfpipe extract --out {folder}' first")
     rows: list[dict[str, Any]] = _read_table(path, INPUTS_SCHEMA).to_pylist()
     return rows
+
+
+def read_faces(folder: Path) -> FacesConfig:
+    """How the faces of a folder were found and cut.
+
+    Raises:
+        DataError: Its config.yaml is missing or damaged.
+    """
+    path = folder / CONFIG
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))["preprocess"]["faces"]
+        return from_mapping(FacesConfig, values, "preprocess.faces.")
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is missing or damaged: run the same 'dfpipe extract' again") from error
 
 
 def _read_table(path: Path, schema: pa.Schema) -> pa.Table:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dfpipe.config import load_config
 from dfpipe.errors import DataError
 from dfpipe.preprocess.crops import LANDMARKS, Points, landmarks_in_crop
-from dfpipe.preprocess.manifest import CONFIG, Manifest
+from dfpipe.preprocess.manifest import Manifest, read_faces
 from dfpipe.train.transforms import AUGMENTATIONS, Drawing, Sample
 from dfpipe.types import FaceBox
 
@@ -77,7 +76,7 @@ def _landmarks(manifest: Manifest, rows: Sequence[int]) -> Points:
     """
     unknown = [np.nan] * (2 * len(LANDMARKS))
     listed = np.array([manifest.columns["landmarks"][row] or unknown for row in rows]).reshape(-1, len(LANDMARKS), 2)
-    if not np.isnan(listed).all() and load_config(str(manifest.folder / CONFIG)).preprocess.faces.align:
+    if not np.isnan(listed).all() and read_faces(manifest.folder).align:
         listed[:] = np.nan
     return listed
 

@@ -10,11 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from dfpipe.config import Config, FacesConfig, from_mapping, to_mapping
+from dfpipe.config import FacesConfig, from_mapping, to_mapping
 from dfpipe.errors import DataError
-from dfpipe.preprocess.manifest import CONFIG, INPUTS, Manifest, read_inputs
+from dfpipe.preprocess.manifest import INPUTS, Manifest, read_faces, read_inputs
 from dfpipe.preprocess.splits import SPLITS, check_leaks
 from dfpipe.train.provenance import group_key, trained_on
 
@@ -108,12 +106,6 @@ def faces_of(manifest: Manifest, rows: Sequence[int]) -> FacesConfig:
     Raises:
         DataError: The extraction's config is missing or damaged.
     """
-    path = manifest.folder / CONFIG
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        config = from_mapping(Config, {"preprocess": values["preprocess"]})
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is missing or damaged: run the same 'dfpipe extract' again") from error
     scales = [manifest.columns["crop_scale"][row] for row in rows]
     if max(scales) > MIXED_SCALES * min(scales):
         log.warning(
@@ -121,7 +113,7 @@ def faces_of(manifest: Manifest, rows: Sequence[int]) -> FacesConfig:
             min(scales),
             max(scales),
         )
-    faces = to_mapping(config.preprocess.faces) | {"crop_scale": round(statistics.median(scales), 4)}
+    faces = to_mapping(read_faces(manifest.folder)) | {"crop_scale": round(statistics.median(scales), 4)}
     return from_mapping(FacesConfig, faces)
 
 

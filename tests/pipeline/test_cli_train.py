@@ -11,7 +11,13 @@ from PIL import Image
 from dfpipe import cli
 from dfpipe.config import recipes
 
-QUICK = ["train.model=simple_cnn", "train.pretrained=none", "train.image_size=32", "train.epochs=2", "train.early_stop=0"]
+QUICK = [
+    "train.model=simple_cnn",
+    "train.pretrained=none",
+    "train.image_size=32",
+    "train.epochs=2",
+    "train.early_stop=0",
+]
 SETS = [word for value in QUICK for word in ("--set", value)]
 
 
