@@ -24,10 +24,10 @@ from dfpipe.config import Config, StageConfig, load_config, recipes
 from dfpipe.errors import DfpipeError
 from dfpipe.preprocess.manifest import Manifest, read_manifest
 from dfpipe.train.dataset import CropDataset
-from dfpipe.train.fit import loss_and_metrics, scored
 from dfpipe.train.loader import loader
 from dfpipe.train.loop import train
 from dfpipe.train.modelfile import load_model
+from dfpipe.train.validate import loss_and_metrics, scored
 
 SKIPPED = ("demo",)  # settings for made-up clips, no recipe of anybody's
 

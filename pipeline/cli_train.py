@@ -117,7 +117,7 @@ def _train_json(done: Any) -> dict[str, Any]:
 
 
 def _train_text(done: Any, out: Path) -> str:
-    from dfpipe.train.fit import shown
+    from dfpipe.train.validate import shown
 
     auc, loss = shown(done.validation["auc"]), shown(done.validation["log_loss"])
     name = "" if out == RUNS and done.model.parent.parent == RUNS else f" --model {shlex.quote(str(done.model))}"

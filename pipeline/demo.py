@@ -20,8 +20,8 @@ from dfpipe.infer.detector import Detector
 from dfpipe.infer.report import VerdictLog, terminal_line
 from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.manifest import read_inputs
-from dfpipe.train.fit import shown
 from dfpipe.train.loop import train
+from dfpipe.train.validate import shown
 from dfpipe.types import Image, Label
 
 SOURCES = 20  # made-up source clips, each with a real and a tampered version: 16 to train on, 2 and 2 to try

@@ -25,7 +25,6 @@ from dfpipe.files import atomic_file, disk_errors, locked
 from dfpipe.preprocess.manifest import Manifest, read_manifest
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import pick_device
-from dfpipe.train.fit import loss_and_metrics, scored
 from dfpipe.train.foldreport import CONFUSION, METRICS, Figures, joined, table
 from dfpipe.train.folds import HELD_OUT, Fold, fold_rows
 from dfpipe.train.loader import loader
@@ -33,6 +32,7 @@ from dfpipe.train.loop import CONFIG, Trained, _run_folder, train
 from dfpipe.train.modelfile import load_model
 from dfpipe.train.rows import fingerprint
 from dfpipe.train.runlog import hardware, versions
+from dfpipe.train.validate import loss_and_metrics, scored
 
 log = logging.getLogger(__name__)
 

@@ -13,41 +13,32 @@ import torch
 import torch.nn.functional as F
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dfpipe.config import Config
-from dfpipe.errors import DataError, ResourceError, choose
+from dfpipe.errors import DataError, ResourceError
 from dfpipe.preprocess.manifest import Manifest
 from dfpipe.train.balance import class_weights, kinds_of
 from dfpipe.train.checkpoint import STATE, Place, load_state, save_state
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import autocast, precision_of
+from dfpipe.train.ema import running_mean
 from dfpipe.train.loader import EpochSampler, loader
 from dfpipe.train.metrics import binary_metrics
-from dfpipe.train.modelfile import ModelCard, Network, save_model
+from dfpipe.train.modelfile import ModelCard, save_model
 from dfpipe.train.models import FaceClassifier
 from dfpipe.train.optim import Schedule, create_optimizer
 from dfpipe.train.runlog import RunLog
 from dfpipe.train.stages import Stage, learning, set_free, stages_of, to_training
+from dfpipe.train.validate import Batch, Metrics, goodness, loss_and_metrics, scored, shown
 from dfpipe.train.world import World
 
 log = logging.getLogger(__name__)
 
-Metrics = dict[str, float | None]
-Batch = tuple[Tensor, Tensor]
 OnEpoch = Callable[[int, Metrics], None]
 
 MODEL, LAST, KEPT = "model.safetensors", "last.safetensors", "epoch_{}.safetensors"  # the best, the last, asked for
 CHECK_EVERY = 20  # updates between two looks at the loss, each of which waits for the GPU
-EMA_WARMUP = 10  # the running mean starts short and grows to its full length: decay = (1 + n) / (10 + n) at first
-MONITORS: dict[str, Callable[[Metrics], float | None]] = {  # more is better
-    "auc": lambda m: m["auc"],
-    "loss": lambda m: None if m["log_loss"] is None else -m["log_loss"],
-    "accuracy": lambda m: m["accuracy"],
-    "f1": lambda m: m["f1"],
-}
 
 
 @dataclass(frozen=True)
@@ -84,7 +75,7 @@ class Fit:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if world.size > 1 and device.type == "cuda":
             self.network = convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]  # timm's own: it knows fused kinds
-        self.ema = AveragedModel(self.network, multi_avg_fn=_ema(cfg.ema)) if cfg.ema else None
+        self.ema = running_mean(self.network, cfg.ema) if cfg.ema else None
         self.dtype = precision_of(device, cfg.precision)
         self.stages = stages_of(cfg)
         self._make_loaders()
@@ -416,61 +407,3 @@ class Fit:
 
 def _cuda_random(device: torch.device) -> Tensor | None:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-def _ema(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Moves the running mean of the weights towards the current ones, quickly at first."""
-
-    @torch.no_grad()
-    def update(means: Any, currents: Any, updates: Any) -> None:
-        count = int(updates)
-        step = 1 - min(decay, (1 + count) / (EMA_WARMUP + count))
-        torch._foreach_lerp_(means, currents, step)
-
-    return update
-
-
-@torch.inference_mode()
-def scored(
-    network: Network,
-    batches: DataLoader[Batch],
-    device: torch.device,
-    dtype: torch.dtype | None = None,
-    silent: bool | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Logits and labels of labelled crops: two float64 tensors of (N,) on the CPU."""
-    network.eval()
-    logits: list[Tensor] = []
-    truth: list[Tensor] = []
-    for images, labels in tqdm(batches, desc="validate", unit="batch", disable=silent, leave=False):
-        with autocast(device, dtype):
-            scores = network(images.to(device, non_blocking=True, memory_format=torch.channels_last))
-        logits.append(scores.double().cpu())
-        truth.append(labels.double())
-    empty = torch.zeros(0, dtype=torch.float64)
-    return torch.cat(logits or [empty]), torch.cat(truth or [empty])
-
-
-def loss_and_metrics(logits: Tensor, truth: Tensor) -> Metrics:
-    """Mean cross-entropy of logits, and `binary_metrics` of their probabilities."""
-    loss = float(F.binary_cross_entropy_with_logits(logits, truth)) if len(truth) else None
-    return {"loss": loss, **binary_metrics(truth.int().tolist(), torch.sigmoid(logits).tolist())}
-
-
-def goodness(validation: Metrics, monitor: str) -> tuple[float, float]:
-    """What the best epoch has most of: the monitored metric, and the loss between equals.
-
-    Where the metric is undefined, because validation holds one label only, the loss alone counts.
-
-    Raises:
-        ConfigError: Unknown monitor.
-    """
-    value = choose(MONITORS, monitor, "train.monitor")(validation)
-    loss = validation["log_loss"]
-    by_loss = -loss if loss is not None and math.isfinite(loss) else -math.inf
-    return (value if value is not None else by_loss, by_loss)
-
-
-def shown(value: float | None) -> str:
-    """A metric for reading."""
-    return "undefined" if value is None else f"{value:.3f}"

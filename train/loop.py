@@ -22,7 +22,7 @@ from dfpipe.train.balance import BALANCES
 from dfpipe.train.checkpoint import STATE
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import pick_device, precision_of
-from dfpipe.train.fit import MODEL, MONITORS, Fit, OnEpoch, Task
+from dfpipe.train.fit import MODEL, Fit, OnEpoch, Task
 from dfpipe.train.memory import check_fits, free_bytes
 from dfpipe.train.modelfile import ModelCard
 from dfpipe.train.models import FaceClassifier, create_model
@@ -32,6 +32,7 @@ from dfpipe.train.rows import Rows, describe, faces_of, fingerprint, training_ro
 from dfpipe.train.runlog import describe_run, hardware, read_description, versions
 from dfpipe.train.stages import set_free, stages_of
 from dfpipe.train.transforms import AUGMENTATIONS
+from dfpipe.train.validate import MONITORS
 from dfpipe.train.world import World, joined
 
 log = logging.getLogger(__name__)

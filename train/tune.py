@@ -22,13 +22,13 @@ from dfpipe.errors import ConfigError, DataError, ResourceError
 from dfpipe.files import atomic_file, disk_errors, locked
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.checkpoint import STATE
-from dfpipe.train.fit import Metrics, goodness
 from dfpipe.train.loop import Trained, train
 from dfpipe.train.rows import fingerprint, training_rows
 from dfpipe.train.search import DEFAULT, Search, changed, parse
 from dfpipe.train.study import FREE_TRIALS, forget_killed, open_study, optuna
 from dfpipe.train.trialplots import history, scatter
 from dfpipe.train.trialreport import Row, best_of, less_is_better, table, value_text
+from dfpipe.train.validate import Metrics, goodness
 
 log = logging.getLogger(__name__)
 

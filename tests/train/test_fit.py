@@ -13,11 +13,12 @@ from torch import Tensor
 from dfpipe.config import Config, StageConfig, load_config
 from dfpipe.errors import DataError, ResourceError
 from dfpipe.preprocess.manifest import read_manifest
-from dfpipe.train import fit as room
 from dfpipe.train.checkpoint import STATE, load_state
-from dfpipe.train.fit import LAST, MODEL, Fit, goodness
+from dfpipe.train.ema import mover
+from dfpipe.train.fit import LAST, MODEL, Fit
 from dfpipe.train.loop import resume, train
 from dfpipe.train.modelfile import read_card
+from dfpipe.train.validate import MONITORS, goodness
 
 SMALL = {
     "model": "simple_cnn",
@@ -110,7 +111,7 @@ def test_the_running_mean_is_what_is_kept(run: Callable[..., Path]) -> None:
 
 
 def test_the_running_mean_moves_as_stated() -> None:
-    update = room._ema(0.9)
+    update = mover(0.9)
     mean = torch.zeros(2)
     update([mean], [torch.ones(2)], 0)
     assert mean.tolist() == pytest.approx([0.9] * 2)  # 1 - 1 / 10: short at first
@@ -160,7 +161,7 @@ def test_figures_of_training_and_validation_per_epoch(run: Callable[..., Path]) 
     assert all(torch.equal(check_last[key], tensor) for key, tensor in weights(folder).items())
 
 
-@pytest.mark.parametrize("monitor", room.MONITORS)
+@pytest.mark.parametrize("monitor", MONITORS)
 def test_the_best_epoch_is_chosen_by_validation(monitor: str) -> None:
     good = {"auc": 0.9, "log_loss": 0.3, "accuracy": 0.8, "f1": 0.8}
     worse = {"auc": 0.8, "log_loss": 0.4, "accuracy": 0.7, "f1": 0.7}
