@@ -128,10 +128,12 @@ def _data(data: dict[str, Any]) -> dict[str, str]:
         if counts["real"] or counts["fake"]
     }
     told = {
-        "trained on": "; ".join(f"{split} {counts}" for split, counts in crops.items()) + " crops",
-        "datasets": ", ".join(data.get("datasets", [])) + f", {data.get('groups', '?')} sources",
+        "trained on": "; ".join(f"{split} {counts}" for split, counts in crops.items()) + " crops" if crops else "",
+        "datasets": ", ".join(
+            [*data.get("datasets", []), *([f"{data['groups']} sources"] if "groups" in data else [])]
+        ),
         "split": data.get("split_fingerprint", ""),
-        "weights from": data.get("initial_weights", "unknown"),
+        "weights from": data.get("initial_weights", ""),
     }
     return {name: value for name, value in told.items() if value}
 
