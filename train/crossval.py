@@ -28,7 +28,7 @@ from dfpipe.train.devices import pick_device
 from dfpipe.train.foldreport import CONFUSION, METRICS, Figures, joined, table
 from dfpipe.train.folds import HELD_OUT, Fold, fold_rows
 from dfpipe.train.loader import loader
-from dfpipe.train.loop import CONFIG, Trained, _run_folder, train
+from dfpipe.train.loop import CONFIG, Trained, run_folder, train
 from dfpipe.train.modelfile import load_model
 from dfpipe.train.rows import fingerprint
 from dfpipe.train.runlog import hardware, versions
@@ -73,7 +73,7 @@ def crossval(
         ConfigError, ResourceError: As `train`.
     """
     job = _job(config, data, folds, recipe)
-    folder = _run_folder(out, f"crossval-{Path(recipe).stem}")
+    folder = run_folder(out, f"crossval-{Path(recipe).stem}")
     (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
     known = {
         "recipe": recipe,

@@ -95,12 +95,12 @@ def train(
     """
     with joined(pick_device(device_name)) as (world, device):
         task, network = _prepare(config, data, device, world, rows)
-        folder = Path(world.agreed(str(_run_folder(out, recipe) if world.first else "")))
+        folder = Path(world.agreed(str(run_folder(out, recipe) if world.first else "")))
         task = _in_folder(task, folder)
         if world.first:
             (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
             describe_run(folder, _description(task, recipe, data, device, world))
-        return _fit(task, network, device, world, on_epoch, resume=False)
+        return _fit(task, network, device, world, on_epoch, resume=False, resumable=rows is None)
 
 
 def resume(folder: Path, device_name: str = "auto", on_epoch: OnEpoch | None = None) -> Trained:
@@ -225,11 +225,18 @@ def _description(task: Task, recipe: str, data: Path, device: torch.device, worl
 
 
 def _fit(
-    task: Task, network: FaceClassifier, device: torch.device, world: World, on_epoch: OnEpoch | None, *, resume: bool
+    task: Task,
+    network: FaceClassifier,
+    device: torch.device,
+    world: World,
+    on_epoch: OnEpoch | None,
+    *,
+    resume: bool,
+    resumable: bool = True,
 ) -> Trained:
     start = time.perf_counter()
     fit = Fit(task, network, device, world, resume=resume)
-    with _told(task.folder, world):
+    with _told(task.folder, resumable and world.first):
         place = fit.run(on_epoch)
     planned = sum(stage.epochs for stage in fit.stages)
     trained = Trained(
@@ -252,12 +259,12 @@ def _fit(
 
 
 @contextmanager
-def _told(folder: Path, world: World) -> Iterator[None]:
-    """Says how to go on when a run is interrupted."""
+def _told(folder: Path, resumable: bool) -> Iterator[None]:
+    """Says how to go on when a run is interrupted; one fold or one trial is begun anew by what began it."""
     try:
         yield
     except KeyboardInterrupt:
-        if world.first and (folder / STATE).is_file():
+        if resumable and (folder / STATE).is_file():
             log.warning("to go on from the last saved state: dfpipe train --resume %s", folder)
         raise
 
@@ -267,8 +274,13 @@ def _triple(buffer: Tensor) -> tuple[float, float, float]:
     return r, g, b
 
 
-def _run_folder(out: Path, recipe: str) -> Path:
-    """A new folder named by time and recipe."""
+def run_folder(out: Path, recipe: str) -> Path:
+    """Makes a new folder named by time and recipe.
+
+    Raises:
+        UsageError: `out` cannot be written.
+        DataError: Too many of that name.
+    """
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(recipe).stem}"
     for attempt in range(100):
         folder = out / (stem if not attempt else f"{stem}-{attempt + 1}")
