@@ -21,17 +21,6 @@ def draws(at_most: int, batch: int, world: World | None = None, skip: int = 0) -
     return found
 
 
-def test_what_is_drawn_does_not_depend_on_loader_processes(faces: Path) -> None:
-    manifest = read_manifest(faces)
-    batches = []
-    for workers in (0, 2):
-        data = CropDataset(manifest, manifest.rows_of("train"), 48, "light")
-        kinds = kinds_of(data.labels, range(len(data)), ["d"] * len(data))
-        sampler = EpochSampler(kinds, "label", 0, 20, 8)
-        batches.append(torch.cat([images for images, _ in loader(data, sampler, 8, workers, False)]))
-    torch.testing.assert_close(*batches)
-
-
 def test_reading_leaves_the_global_random_state_alone(faces: Path) -> None:
     manifest = read_manifest(faces)
     data = CropDataset(manifest, manifest.rows_of("train")[:4], 32, "none")
