@@ -103,20 +103,28 @@ def calibrate(
         "before": _told(before, 0.5),
         "after": _told(after, threshold),
     }
+    _warn_of_silence(band, error_rate)
+    metrics = _without_stale(detector.model.card.metrics)
+    card = replace(detector.model.card, calibration=calibration, threshold=threshold, band=band, metrics=metrics)
+    save_model(out, detector.model.network, card)
+    return Calibrated(out, calibration, threshold, band)
+
+
+def _warn_of_silence(band: tuple[float, float], error_rate: float) -> None:
     for side, edge, none in (("REAL", band[0], 0.0), ("FAKE", band[1], 1.0)):
         if edge == none:
             log.warning(
                 "no score is sure enough to say %s with an error of at most %g: it will not be said", side, error_rate
             )
-    metrics = detector.model.card.metrics
+
+
+def _without_stale(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Figures that do not depend on the calibration."""
     if stale := {EVALUATIONS, STRESS} & set(metrics):
         log.warning(
             "the %s in the file were measured before and are dropped: measure again", " and ".join(sorted(stale))
         )
-    metrics = {key: value for key, value in metrics.items() if key not in stale}
-    card = replace(detector.model.card, calibration=calibration, threshold=threshold, band=band, metrics=metrics)
-    save_model(out, detector.model.network, card)
-    return Calibrated(out, calibration, threshold, band)
+    return {key: value for key, value in metrics.items() if key not in stale}
 
 
 def _scores(plain: Detector, data: Path, split: str, any_crops: bool, leaks: str) -> Scores:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfpipe.errors import DataError, LeakError, UsageError
+from dfpipe.preprocess.groups import group_key
 from dfpipe.preprocess.manifest import Manifest, read_faces
 from dfpipe.train.modelfile import ModelCard
-from dfpipe.train.provenance import group_key, overlap
+from dfpipe.train.provenance import overlap
+from dfpipe.train.rows import MIXED_SCALES
 
 LEAKS = ("refuse", "drop", "keep")  # what to do with inputs that a model was trained on
-SCALE_TOLERANCE = 1.05  # crops whose scales differ by more than this factor do not look alike to a network
 
 
 def misfits(card: ModelCard, manifest: Manifest, rows: Sequence[int]) -> list[str]:
@@ -19,7 +20,7 @@ def misfits(card: ModelCard, manifest: Manifest, rows: Sequence[int]) -> list[st
     scales = [columns["crop_scale"][row] for row in rows]
     as_is = [bool(columns["as_is"][row]) for row in rows]
     found = []
-    if max(scales) > SCALE_TOLERANCE * wanted.crop_scale or wanted.crop_scale > SCALE_TOLERANCE * min(scales):
+    if max(scales) > MIXED_SCALES * wanted.crop_scale or wanted.crop_scale > MIXED_SCALES * min(scales):
         span = f"{min(scales):.2f}" if min(scales) == max(scales) else f"{min(scales):.2f} to {max(scales):.2f}"
         found.append(f"they are of scale {span}, the model wants {wanted.crop_scale:.2f}")
     if not all(as_is) and made.detector != wanted.detector:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dfpipe.infer.aggregate import judge_clip, judge_people
 from dfpipe.infer.scores import Scores
+from dfpipe.preprocess.groups import group_key
 from dfpipe.types import FrameScore, PersonVerdict
 
 LEVELS = ("frame", "person", "clip")  # a still is a clip of one frame
@@ -28,7 +29,7 @@ class Level:
     @property
     def groups(self) -> list[str]:
         """What the bootstrap draws together."""
-        return [f"{d}: {g}" for d, g in zip(self.columns["dataset"], self.columns["group"], strict=True)]
+        return [group_key(d, g) for d, g in zip(self.columns["dataset"], self.columns["group"], strict=True)]
 
     def take(self, rows: Sequence[int]) -> "Level":
         """Some of the units."""

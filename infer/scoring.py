@@ -14,11 +14,11 @@ from dfpipe.preprocess.groups import compression_of
 from dfpipe.preprocess.looks import Fault, read_crop, spread_over
 from dfpipe.preprocess.manifest import Manifest
 from dfpipe.preprocess.splits import SPLITS
+from dfpipe.train.fit import MODEL
 from dfpipe.train.runlog import read_metrics
 from dfpipe.types import FaceBox, FaceCrop
 
 ALL = "all"  # instead of a split
-MODEL = "model.safetensors"  # its name in every run folder
 READERS = 4  # threads that decode crops while the network works
 _CHUNK = 256  # crops in memory at once: 50 MB
 HISTORY = ("epoch", "train_loss", "validation_log_loss", "validation_auc")

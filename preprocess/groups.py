@@ -16,6 +16,11 @@ def default_group(name: str, split: str | None) -> str:
     return name if split else stem_of(name)
 
 
+def group_key(dataset: str, group: str) -> str:
+    """How a group is spelled wherever groups of several datasets meet."""
+    return f"{dataset}: {group}"
+
+
 def whole_groups(items: Iterable[MediaItem]) -> tuple[list[MediaItem], list[str]]:
     """Keeps a publisher's split from cutting through a source: a group goes whole to the strictest split of its members.
 

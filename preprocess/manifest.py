@@ -16,6 +16,7 @@ import yaml
 from dfpipe.config import FacesConfig, from_mapping
 from dfpipe.errors import DataError, SourceError
 from dfpipe.files import atomic_file
+from dfpipe.preprocess.groups import group_key
 from dfpipe.preprocess.splits import check_leaks
 from dfpipe.types import Label
 
@@ -171,5 +172,5 @@ def _check(path: Path, columns: Mapping[str, list[Any]]) -> None:
             raise DataError(f"{path}, row {row}: label {label!r} is neither 0 (real) nor 1 (fake)")
         if not crop or Path(crop).is_absolute() or ".." in Path(crop).parts:
             raise DataError(f"{path}, row {row}: crop {crop!r} points outside the folder")
-    groups = [f"{d}: {g}" for d, g in zip(columns["dataset"], columns["group"], strict=True)]
+    groups = [group_key(d, g) for d, g in zip(columns["dataset"], columns["group"], strict=True)]
     check_leaks(groups, columns["split"])

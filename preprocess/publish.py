@@ -9,7 +9,7 @@ from typing import Any
 from dfpipe.config import Config, to_yaml
 from dfpipe.files import atomic_file
 from dfpipe.ledger import Ledger
-from dfpipe.preprocess.groups import together
+from dfpipe.preprocess.groups import group_key, together
 from dfpipe.preprocess.jobs import Job
 from dfpipe.preprocess.manifest import CONFIG, CROPS_SCHEMA, INPUTS, INPUTS_SCHEMA, MANIFEST, write_table
 from dfpipe.preprocess.sources import Source
@@ -111,4 +111,4 @@ def _labels_of(rows: Sequence[dict[str, Any]], same: Mapping[str, str]) -> dict[
 
 
 def _group_key(row: dict[str, Any]) -> str:
-    return f"{row['dataset']}: {row['group']}"
+    return group_key(row["dataset"], row["group"])

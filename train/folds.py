@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dfpipe.errors import DataError
-from dfpipe.preprocess.groups import together
+from dfpipe.preprocess.groups import group_key, together
 from dfpipe.preprocess.manifest import Manifest, read_inputs
 from dfpipe.preprocess.splits import assign, assign_folds, check_leaks
 from dfpipe.train.rows import training_rows
@@ -73,8 +73,8 @@ def _fold(
 def _sources(manifest: Manifest) -> list[str]:
     """The source of every row."""
     inputs = [row for row in read_inputs(manifest.folder) if row["sha256"]]
-    same = together([f"{row['dataset']}: {row['group']}", f"content {row['sha256']}"] for row in inputs)
-    keys = [f"{d}: {g}" for d, g in zip(manifest.columns["dataset"], manifest.columns["group"], strict=True)]
+    same = together([group_key(row["dataset"], row["group"]), f"content {row['sha256']}"] for row in inputs)
+    keys = [group_key(d, g) for d, g in zip(manifest.columns["dataset"], manifest.columns["group"], strict=True)]
     return [same.get(key, key) for key in keys]
 
 

@@ -24,11 +24,6 @@ def trained_on(groups: Iterable[str], contents: Iterable[str] = ()) -> dict[str,
     return {"groups": _packed(groups), "contents": _packed(contents)}
 
 
-def group_key(dataset: str, group: str) -> str:
-    """How a group is spelled wherever groups of several datasets meet."""
-    return f"{dataset}: {group}"
-
-
 def overlap(card_data: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> list[str] | None:
     """Which of these were trained on.
 

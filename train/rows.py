@@ -12,9 +12,10 @@ from typing import Any
 
 from dfpipe.config import FacesConfig, from_mapping, to_mapping
 from dfpipe.errors import DataError
+from dfpipe.preprocess.groups import group_key
 from dfpipe.preprocess.manifest import INPUTS, Manifest, read_faces, read_inputs
 from dfpipe.preprocess.splits import SPLITS, check_leaks
-from dfpipe.train.provenance import group_key, trained_on
+from dfpipe.train.provenance import trained_on
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def _check_groups(manifest: Manifest, rows: Rows) -> None:
     columns = manifest.columns
     used = [(row, split) for split, members in rows.items() for row in members]
     check_leaks(
-        [f"{columns['dataset'][row]}: {columns['group'][row]}" for row, _ in used], [split for _, split in used]
+        [group_key(columns["dataset"][row], columns["group"][row]) for row, _ in used], [split for _, split in used]
     )
 
 

@@ -63,7 +63,8 @@ def test_train_and_test_are_refused(
 def test_groups_that_were_trained_on_are_refused(
     detector: Detector, faces: Path, tmp_path: Path, small_config: Config
 ) -> None:
-    from dfpipe.train.provenance import group_key, trained_on
+    from dfpipe.preprocess.groups import group_key
+    from dfpipe.train.provenance import trained_on
 
     row = next(r for r in read_inputs(faces) if r["split"] == "validation")
     seen = trained_on([group_key(row["dataset"], row["group"])])

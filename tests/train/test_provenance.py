@@ -1,4 +1,5 @@
-from dfpipe.train.provenance import DIGEST_BYTES, fingerprint, group_key, overlap, trained_on
+from dfpipe.preprocess.groups import group_key
+from dfpipe.train.provenance import DIGEST_BYTES, fingerprint, overlap, trained_on
 
 
 def test_what_was_trained_on_is_found_again() -> None:
