@@ -23,8 +23,9 @@ class Kinds:
         return len(self.labels)
 
 
-def kinds_of(labels: Sequence[int], sources: Sequence[object], datasets: Sequence[object]) -> Kinds:
-    """Turns names into numbers."""
+def kinds_of(labels: Sequence[int], groups: Sequence[object], datasets: Sequence[object]) -> Kinds:
+    """Turns names into numbers. Groups of two datasets are two sources, even if they are called the same."""
+    sources = list(zip(datasets, groups, strict=True))
     return Kinds(np.asarray(labels, dtype=np.int64), _numbered(sources), _numbered(datasets))
 
 

@@ -50,6 +50,11 @@ def test_pairs_hold_a_fake_and_a_real_crop_of_its_own_source() -> None:
     assert (kinds.sources[pairs[:, 0]] == kinds.sources[pairs[:, 1]]).all()
 
 
+def test_groups_of_two_datasets_are_two_sources_even_if_called_the_same() -> None:
+    kinds = kinds_of([0, 1, 1], ["183", "183", "183"], ["a", "a", "b"])
+    assert sorted(epoch_order(kinds, "paired", 0, 0).tolist()) == [0, 1]
+
+
 def test_pairs_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(DataError, match="no fake crop has a real crop of the same source"):
         epoch_order(kinds_of([0, 1], ["a", "b"], ["d", "d"]), "paired", 0, 0)
