@@ -81,7 +81,7 @@ def painted(image: Image, heat: NDArray[np.float32]) -> Image:
     warm = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
     colours = cv2.cvtColor(cv2.applyColorMap(np.rint(255 * warm).astype(np.uint8), COLOURS), cv2.COLOR_BGR2RGB)
     opacity = OPACITY * warm[:, :, None]
-    return np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8)
+    return np.asarray(np.rint(image * (1 - opacity) + colours * opacity), np.uint8)
 
 
 def _members(network: Network, size: int) -> list[tuple[FaceClassifier, int]]:
