@@ -2,29 +2,55 @@
 
 Untrusted bytes are parsed in killable child processes, which find and cut the faces exactly as extraction does, with the
 settings in the model file. The network scores the crops here, on the GPU if there is one.
+
+    from dfpipe import Detector
+
+    detector = Detector.load()
+    verdict = detector.judge("clip.mp4")
+    print(verdict.verdict, verdict.p_fake, verdict.reason)
 """
 
+import contextlib
+import hashlib
+import logging
+import statistics
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dfpipe.config import InferConfig, LimitsConfig
-from dfpipe.errors import MediaError, ModelFileError, choose
+from dfpipe.errors import MediaError, ModelFileError, ResourceError, UsageError, choose
 from dfpipe.files import sha256_file
 from dfpipe.infer.aggregate import AGGREGATES, judge_clip, judge_people, segments
 from dfpipe.infer.calibration import probabilities
-from dfpipe.preprocess.facefinder import FoundFaces, setup_of, this_finder
+from dfpipe.infer.inputs import Upload
+from dfpipe.infer.words import Conditions, cautions_of, confidence_of, reason_of
+from dfpipe.preprocess.facefinder import FaceFinder, FoundFaces, setup_of, this_finder
+from dfpipe.preprocess.looks import luma_of, sharpness_of
 from dfpipe.train.devices import autocast, pick_device
 from dfpipe.train.modelfile import LoadedModel, load_model
 from dfpipe.train.transforms import resized
-from dfpipe.types import FaceCrop, FrameScore, State, Verdict, VerdictKind
+from dfpipe.types import FaceCrop, Frame, FrameScore, Image, Rule, State, Verdict, VerdictKind
 from dfpipe.workers import Bounds, run_all
 
+log = logging.getLogger(__name__)
+
 MODEL_FILES = "*/model.safetensors"  # what `dfpipe train` leaves in each run folder
+RUNS = Path("runs")  # where `dfpipe train` leaves them
+
+
+@dataclass(frozen=True, slots=True)
+class LookJob:
+    """One input on its way to a worker."""
+
+    upload: Upload
+    scratch: Path  # for what is inside an archive
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,117 +58,268 @@ class Looked:
     """What a worker sends back of one input."""
 
     sha256: str
+    size: int  # bytes
     found: FoundFaces
     seconds: float
 
 
-def look_task(path: Path) -> Looked:
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A verdict with the evidence beside it."""
+
+    upload: Upload
+    verdict: Verdict
+    crops: tuple[FaceCrop, ...] = ()  # one for each of `verdict.scores`, in their order
+    looked_at: tuple[int, ...] = ()  # indices of the frames that were decoded
+
+
+def look_task(job: LookJob) -> Looked:
     """Finds and cuts the faces of one input, in a worker.
 
     Raises:
         MediaError: The input's state and reason.
     """
     start = time.perf_counter()
-    found = this_finder().find(path)
-    return Looked(sha256_file(path), found, time.perf_counter() - start)
+    finder = this_finder()
+    with job.upload.as_file(job.scratch, finder.limits) as path:
+        found = finder.find(path)
+        return Looked(sha256_file(path), path.stat().st_size, found, time.perf_counter() - start)
 
 
 class Detector:
-    """A model that judges clips and stills.
+    """A model that judges clips, stills and frames.
 
     Args:
         model: From `dfpipe.train.modelfile.load_model`.
         config: How scores are joined.
         limits: What one input may cost.
+        frames: Looked at in a clip, spread evenly, instead of what the model file says.
     """
 
     def __init__(
-        self, model: LoadedModel, config: InferConfig | None = None, limits: LimitsConfig | None = None
+        self,
+        model: LoadedModel,
+        config: InferConfig | None = None,
+        limits: LimitsConfig | None = None,
+        frames: int | None = None,
     ) -> None:
+        if frames is not None:
+            faces = replace(model.card.faces, frames=frames, sampling="uniform")
+            model = replace(model, card=replace(model.card, faces=faces))
         self.model = model
         self.config = config or InferConfig()
         self.limits = limits or LimitsConfig()
         choose(AGGREGATES, self.config.aggregate, "infer.aggregate")
         self._device = model.network.mean.device
+        self._at_once = self.config.batch_size
+        self._finder: FaceFinder | None = None
 
     @classmethod
     def load(
-        cls, path: Path, device: str = "auto", config: InferConfig | None = None, limits: LimitsConfig | None = None
+        cls,
+        path: str | Path | None = None,
+        device: str = "auto",
+        config: InferConfig | None = None,
+        limits: LimitsConfig | None = None,
+        frames: int | None = None,
     ) -> "Detector":
         """Loads a model file.
+
+        Args:
+            path: A model file or run folder; None = what `dfpipe infer` takes when none is named.
+            device: "auto" (a GPU if there is one), or a name that torch knows.
+            config: How scores are joined.
+            limits: What one input may cost.
+            frames: Looked at in a clip, instead of what the model file says.
 
         Raises:
             ModelFileError: Missing or refused.
             UsageError: No such device.
         """
-        return cls(load_model(path, pick_device(device)), config, limits)
+        file = find_model(Path(path) if path is not None else None, RUNS)
+        return cls(load_model(file, pick_device(device)), config, limits, frames)
 
-    def judge(self, path: Path) -> Verdict:
-        """Judges one file."""
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    def judge(self, path: str | Path) -> Verdict:
+        """Judges one file. One that cannot be read gets the verdict ERROR with its reason; nothing is raised for it."""
         return next(iter(self.judge_all([path], workers=1)))
 
-    def judge_all(self, paths: Iterable[Path], engine: str = "local", workers: int = 0) -> Iterator[Verdict]:
+    def judge_all(
+        self, paths: Iterable[str | Path | Upload], engine: str = "local", workers: int = 0
+    ) -> Iterator[Verdict]:
         """Judges files, yielding verdicts as they come, in any order. A broken file gets an ERROR; the others go on.
 
         Args:
-            paths: Files.
+            paths: Files, or entries of archives.
+            engine: See `dfpipe.workers`.
+            workers: Processes that read media; 0 = one per core.
+        """
+        uploads = (path if isinstance(path, Upload) else Upload(Path(path)) for path in paths)
+        return (judged.verdict for judged in self.examine(uploads, engine, workers))
+
+    def examine(self, uploads: Iterable[Upload | None], engine: str = "local", workers: int = 0) -> Iterator[Judged]:
+        """As `judge_all`, with the faces on which each verdict rests.
+
+        Args:
+            uploads: What to judge; a None in between means "nothing for now", see `dfpipe.workers.run_all`.
             engine: See `dfpipe.workers`.
             workers: Processes that read media; 0 = one per core.
         """
         bounds = Bounds(self.limits.seconds, self.limits.memory_gb)
         setup = setup_of(self.model.card.faces, self.limits)
-        for path, result in run_all(look_task, paths, setup=setup, engine=engine, workers=workers, bounds=bounds):
-            if isinstance(result, MediaError):
-                yield self._error(path, result)
-            else:
-                yield self._verdict(path, result)
+        with tempfile.TemporaryDirectory(prefix="dfpipe-") as scratch:
+            jobs = (LookJob(upload, Path(scratch)) if upload is not None else None for upload in uploads)
+            for job, result in run_all(look_task, jobs, setup=setup, engine=engine, workers=workers, bounds=bounds):
+                if isinstance(result, MediaError):
+                    yield Judged(job.upload, self._error(job.upload, result))
+                else:
+                    yield self._judged(job.upload, result)
 
-    @torch.inference_mode()
+    # ---- frames ------------------------------------------------------------------------------------------------------
+
+    def judge_frames(
+        self, frames: Sequence[Image], times_s: Sequence[float] | None = None, name: str = "frames"
+    ) -> Verdict:
+        """Judges frames that the caller decoded; all of them are looked at.
+
+        They are not isolated: decode only what you trust, or give the file to `judge`.
+
+        Args:
+            frames: At least one, RGB uint8 (H, W, 3), all of one size, in order of time; or an array (N, H, W, 3).
+            times_s: When each is shown, in s, ascending; None = one in each second.
+            name: What to call them in the verdict.
+
+        Raises:
+            UsageError: No frames, or none of this form.
+        """
+        start = time.perf_counter()
+        _check_frames(frames, times_s)
+        times = times_s if times_s is not None else range(len(frames))
+        if self._finder is None:
+            self._finder = FaceFinder(self.model.card.faces, self.limits)
+        shown = [Frame(i, float(t), image) for i, (t, image) in enumerate(zip(times, frames, strict=True))]
+        found = self._finder.find_in_pictures(shown)
+        digest = hashlib.sha256(b"".join(np.ascontiguousarray(image).tobytes() for image in frames)).hexdigest()
+        looked = Looked(digest, sum(image.nbytes for image in frames), found, time.perf_counter() - start)
+        return self._judged(Upload(Path(name)), looked).verdict
+
     def score(self, crops: Iterable[FaceCrop]) -> tuple[FrameScore, ...]:
         """Scores face crops that were cut with the settings in the model file.
 
         Returns:
-            One score per crop, in their order.
+            One calibrated score per crop, in their order.
+
+        Raises:
+            ResourceError: Out of memory with a single crop.
         """
         crops = list(crops)
-        scores: list[float] = []
-        for start in range(0, len(crops), self.config.batch_size):
-            batch = np.stack([crop.image for crop in crops[start : start + self.config.batch_size]])
-            images = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
-            with autocast(self._device):
-                logits = self.model.network(resized(images, self.model.card.image_size))
-            scores += probabilities(logits.double().cpu().numpy(), self.model.card.calibration).tolist()
-        return tuple(FrameScore(c.frame_index, c.time_s, c.track, p) for c, p in zip(crops, scores, strict=True))
+        logits: list[float] = []
+        while len(logits) < len(crops):
+            batch = np.stack([crop.image for crop in crops[len(logits) : len(logits) + self._at_once]])
+            try:
+                logits += self._logits(self.as_input(batch)).tolist()
+            except torch.OutOfMemoryError as error:
+                self._halve(error)
+        scores = probabilities(np.array(logits), self.model.card.calibration).tolist()
+        return tuple(FrameScore(c.frame_index, c.time_s, c.track, p, c.box) for c, p in zip(crops, scores, strict=True))
 
-    def _verdict(self, path: Path, looked: Looked) -> Verdict:
+    def as_input(self, images: Image) -> Tensor:
+        """Crops as the network takes them.
+
+        Args:
+            images: (B, H, W, 3) RGB uint8.
+
+        Returns:
+            (B, 3, S, S) float32 in 0..1, on the network's device.
+        """
+        tensor = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
+        return resized(tensor, self.model.card.image_size)
+
+    @torch.inference_mode()
+    def _logits(self, images: Tensor) -> Tensor:
+        with autocast(self._device):
+            logits: Tensor = self.model.network(images)
+        return logits.double().cpu()
+
+    def _halve(self, error: Exception) -> None:
+        """Scores half as many crops at once from here on; the scores stay the same."""
+        if self._at_once == 1:
+            raise ResourceError(
+                "out of memory with a single crop: use --device cpu, or close other programs"
+            ) from error
+        self._at_once = -(-self._at_once // 2)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        log.warning("out of memory: from here on %d crops at once", self._at_once)
+
+    # ---- verdicts ----------------------------------------------------------------------------------------------------
+
+    def _judged(self, upload: Upload, looked: Looked) -> Judged:
         start = time.perf_counter()
         card, found = self.model.card, looked.found
+        cautions = cautions_of(self._conditions(looked))
         if not found.crops:
-            return self._answer(path, found.state, VerdictKind.NO_FACE, found.reason, looked=looked)
+            verdict = self._answer(
+                str(upload), found.state, VerdictKind.NO_FACE, found.reason, looked, cautions=cautions
+            )
+            return Judged(upload, verdict, (), found.looked_at)
         scores = self.score(found.crops)
         # A still, or a clip of two frames, cannot show anybody in four.
         min_frames = min(self.config.min_frames, found.frames_wanted)
         people = judge_people(scores, self.config.aggregate, card.band, min_frames)
-        kind, p_fake, reason = judge_clip(people, min_frames)
-        return self._answer(
-            path,
+        kind, p_fake = judge_clip(people, min_frames)
+        clip = found.kind == "video"
+        reason = reason_of(kind, people, scores, min_frames, clip)
+        confidence, how_sure = confidence_of(kind, p_fake, card.calibration)
+        verdict = self._answer(
+            str(upload),
             found.state,
             kind,
             "; ".join(filter(None, [reason, found.reason])),
-            looked=looked,
             p_fake=p_fake,
             people=people,
-            segments=segments(scores, card.threshold) if found.kind == "video" else (),
+            segments=segments(scores, card.threshold) if clip else (),
             scores=scores,
+            confidence=confidence,
+            how_sure=how_sure,
             scoring_s=time.perf_counter() - start,
+            looked=looked,
+            cautions=cautions,
+        )
+        return Judged(upload, verdict, found.crops, found.looked_at)
+
+    def _conditions(self, looked: Looked) -> Conditions:
+        """What is known of how well this input can be judged."""
+        found, card = looked.found, self.model.card
+        side = statistics.median(crop.box.side for crop in found.crops) if found.crops else None
+        sharpness = [sharpness_of(luma_of(crop.image)) for crop in found.crops]
+        info = found.info
+        pixels = info.width * info.height * (info.frame_count or 0)
+        return Conditions(
+            state=found.state,
+            kind=found.kind,
+            wanted=found.frames_wanted,
+            with_face=found.frames_with_face,
+            dropped=found.tracks_dropped,
+            face_px=side,
+            enlarged=card.image_size / (side * card.faces.crop_scale) if side else None,
+            sharpness=statistics.median(sharpness) if sharpness else None,
+            bits_per_pixel=8 * looked.size / pixels if pixels and found.kind == "video" and info.codec else None,
         )
 
-    def _error(self, path: Path, error: MediaError) -> Verdict:
-        return self._answer(path, error.state, VerdictKind.ERROR, str(error))
+    def _error(self, upload: Upload, error: MediaError) -> Verdict:
+        """A verdict without a number. The file is named by its hash too, where it can be read at all."""
+        verdict = self._answer(str(upload), error.state, VerdictKind.ERROR, str(error))
+        if upload.member or not upload.path.is_file():
+            return verdict
+        with contextlib.suppress(MediaError):
+            verdict = replace(verdict, media_sha256=sha256_file(upload.path))
+        return verdict
 
     def _answer(
         self,
-        path: Path,
+        name: str,
         state: State,
         kind: VerdictKind,
         reason: str,
@@ -154,7 +331,7 @@ class Detector:
         card = self.model.card
         fields: dict[str, object] = {"p_fake": None, "people": (), "segments": (), "scores": (), **scored}
         return Verdict(
-            path=str(path),
+            path=name,
             state=state,
             verdict=kind,
             reason=reason,
@@ -167,8 +344,33 @@ class Detector:
             model_sha256=self.model.sha256,
             media_sha256=looked.sha256 if looked else "",
             seconds=round((looked.seconds if looked else 0.0) + scoring_s, 3),
+            rule=self.rule,
+            kind=found.kind if found else "",
+            media=found.info if found else None,
+            media_bytes=looked.size if looked else None,
             **fields,  # type: ignore[arg-type]
         )
+
+    @property
+    def rule(self) -> Rule:
+        """How this detector joins scores."""
+        aggregate = self.config.aggregate
+        return Rule(aggregate, AGGREGATES[aggregate].parameters, self.config.min_frames, self.model.card.faces.frames)
+
+
+def _check_frames(frames: Sequence[Image], times_s: Sequence[float] | None) -> None:
+    if len(frames) == 0:
+        raise UsageError("no frames to judge")
+    if times_s is not None and len(times_s) != len(frames):
+        raise UsageError(f"{len(frames)} frames but {len(times_s)} times")
+    shape = np.shape(frames[0])
+    for image in frames:
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UsageError("frames must be RGB arrays of uint8, (height, width, 3)")
+        if image.shape != shape:
+            raise UsageError(
+                f"frames must be of one size, not {shape[1]} x {shape[0]} and {image.shape[1]} x {image.shape[0]}"
+            )
 
 
 def find_model(named: Path | None, runs: Path) -> Path:

@@ -1,5 +1,6 @@
 """Models joined to one: from their frame scores, and as a model file that inference takes like any other."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from dfpipe.infer.aggregate import logit
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.scores import Scores
 from dfpipe.train.ensemble import ENSEMBLES, Ensemble, joined_logits
-from dfpipe.train.modelfile import ModelCard, save_model
+from dfpipe.train.modelfile import LoadedModel, ModelCard, save_model
 from dfpipe.train.models import FaceClassifier
 
 Stack = tuple[list[float], float]  # a weight for each member, and the bias
@@ -100,6 +101,32 @@ def _by_face(table: Scores) -> dict[tuple[Any, ...], tuple[int, float]]:
 
 def save_ensemble(path: Path, detectors: Mapping[str, Detector], name: str, how: str, stack: Stack) -> None:
     """Writes an ensemble as one model file. Threshold and band are conventions until it is calibrated."""
+    save_model(path, *_ensemble(detectors, name, how, stack))
+
+
+def together(detectors: Sequence[Detector], how: str = "mean-logit") -> Detector:
+    """Several models as one detector, without a file of their own.
+
+    Args:
+        detectors: At least two that want the same crops.
+        how: A key of `ENSEMBLES`, but not `stacked`, whose weights must be fitted.
+
+    Raises:
+        UsageError: They cannot be joined, or one is named twice.
+    """
+    hashes = [detector.model.sha256 for detector in detectors]
+    if len(set(hashes)) < len(hashes):
+        raise UsageError("the same model file is named twice")
+    members = {f"{detector.model.card.name} {i}": detector for i, detector in enumerate(detectors)}
+    check_members(members, how)
+    name = " + ".join(detector.model.card.name for detector in detectors)
+    network, card = _ensemble(members, f"{name} ({how})", how, ([1.0] * len(detectors), 0.0))
+    digest = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    first = detectors[0]
+    return Detector(LoadedModel(network.eval(), card, first.model.path, digest), first.config, first.limits)
+
+
+def _ensemble(detectors: Mapping[str, Detector], name: str, how: str, stack: Stack) -> tuple[Ensemble, ModelCard]:
     models = [detector.model for detector in detectors.values()]
     networks = [model.network for model in models if isinstance(model.network, FaceClassifier)]
     first = models[0].card
@@ -122,7 +149,7 @@ def save_ensemble(path: Path, detectors: Mapping[str, Detector], name: str, how:
         config={},
         ensemble=told,
     )
-    save_model(path, Ensemble(told, networks), card)
+    return Ensemble(told, networks).to(networks[0].mean.device), card
 
 
 def _member(detector: Detector) -> dict[str, Any]:

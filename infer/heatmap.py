@@ -87,7 +87,7 @@ def painted(image: Image, heat: NDArray[np.float32]) -> Image:
 def _members(network: Network, size: int) -> list[tuple[FaceClassifier, int]]:
     """The networks to map, with the side in px that each wants."""
     if isinstance(network, Ensemble):
-        return list(zip(network.members, network._sizes, strict=True))  # type: ignore[arg-type]
+        return list(zip(network.members, network.sizes, strict=True))  # type: ignore[arg-type]
     return [(network, size)]
 
 

@@ -1,59 +1,185 @@
-"""What is there to judge: files and folders to a list of inputs."""
+"""What is there to judge: files, folders, patterns, lists and zip archives to a list of uploads."""
 
+import glob
 import os
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfpipe.config import LimitsConfig
 from dfpipe.errors import MediaError, SourceError
-from dfpipe.preprocess.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_kind
+from dfpipe.preprocess.archives import ZIP_ERRORS, open_zip, unpacked, usable_entries
+from dfpipe.preprocess.containers import HEAD_BYTES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_kind, sniff
+
+LIST = "@"  # before the name of a file with a path in each line
+_ZIP_HEAD = b"PK\x03\x04"
+_MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One thing to judge: a file, or one inside a zip archive."""
+
+    path: Path
+    member: str = ""  # its name inside `path`, a zip archive
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    @contextmanager
+    def as_file(self, scratch: Path, limits: LimitsConfig) -> Iterator[Path]:
+        """The upload as a file of its own: itself, or unpacked below `scratch` for as long as it is needed.
+
+        Raises:
+            MediaError: The archive cannot be read, or holds more than the limits allow.
+        """
+        if not self.member:
+            yield self.path
+            return
+        with unpacked(self.path, self.member, scratch, limits) as file:
+            yield file
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files to judge, and those in the folders that were passed over because they are no media."""
+    """What to judge, and the names in folders and archives that were passed over because they are no media."""
 
-    paths: tuple[Path, ...]
-    passed_over: tuple[Path, ...]
+    uploads: tuple[Upload, ...]
+    passed_over: tuple[str, ...]
 
 
-def collect(paths: Iterable[Path]) -> Inputs:
+def collect(words: Iterable[str | Path], skip: Path | None = None) -> Inputs:
     """Lists what to judge.
 
-    A file that is named itself is always judged, even if it is not there: it then gets its own ERROR line. In a folder,
-    searched with all folders below it, every regular file counts that is named like media or starts like media; hidden
-    files are left alone.
+    A file that is named itself is always judged, even if it is not there: it then gets its own ERROR line. In folders
+    (with all folders below them) and zip archives every regular file counts that is named like media or starts like media;
+    hidden ones are left alone. A word with `*`, `?` or `[` that is no file is a pattern, where `**` goes through all
+    folders; a word that begins with `@` names a list of paths, one in each line.
+
+    Args:
+        words: Paths, patterns and lists in any mix.
+        skip: A folder that is left out wherever it is met: that of the verdicts, whose pictures must not be judged.
 
     Raises:
-        SourceError: Nothing usable.
+        SourceError: Nothing usable, a pattern without a match, or a list that cannot be read.
     """
-    found: dict[Path, None] = {}  # a set that keeps the order
-    passed_over: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found[path] = None
-            continue
-        for file in _walk(path):
-            if _looks_like_media(file):
-                found[file] = None
+    words = list(words)
+    found: dict[Upload, None] = {}  # a set that keeps the order
+    passed_over: list[str] = []
+    for path in (path for word in words for path in _paths(str(word))):
+        for upload, media in _inside(path, skip.resolve() if skip is not None else None):
+            if media:
+                found[upload] = None
             else:
-                passed_over.append(file)
+                passed_over.append(str(upload))
     if not found:
-        raise SourceError(f"nothing usable in {', '.join(map(str, paths))}: no clip and no picture there")
+        raise SourceError(f"nothing usable in {', '.join(map(str, words))}: no clip and no picture there")
     return Inputs(tuple(found), tuple(passed_over))
 
 
-def _walk(folder: Path) -> list[Path]:
-    """All files below a folder in a fixed order; links to folders are not followed, so there is no way out or round."""
-    files = []
+def _paths(word: str) -> list[Path]:
+    """What a word on the command line names."""
+    if os.path.lexists(word):  # a name may hold any sign
+        return [Path(word)]
+    if word.startswith(LIST):
+        return [path for line in _lines(Path(word[1:])) for path in _matches(line)]
+    return _matches(word)
+
+
+def _matches(word: str) -> list[Path]:
+    if os.path.lexists(word) or not glob.has_magic(word):
+        return [Path(word)]
+    parts = Path(word).parts
+    first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    # pathlib's `**` does not follow links to folders, unlike that of the module glob, which runs round in circles of them.
+    found = sorted(Path(*parts[:first]).glob(str(Path(*parts[first:]))))
+    if not found:
+        raise SourceError(
+            f"nothing matches {word}: quote a pattern so that the shell leaves it alone, or name a folder"
+        )
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise SourceError(f"the list {path} cannot be read: {error.strerror}") from error
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _inside(path: Path, skip: Path | None) -> Iterator[tuple[Upload, bool]]:
+    """What was named, or all that is in a folder or archive, each with whether it is to be judged."""
+    if path.is_dir():
+        for file in walk(path, skip):
+            yield from in_file(file)
+    elif _is_zip(path):
+        yield from _entries(path)
+    else:
+        yield Upload(path), True
+
+
+def in_file(file: Path) -> Iterator[tuple[Upload, bool]]:
+    """A file that was found in a folder, or what is in it if it is an archive, each with whether it looks like media."""
+    if _is_zip(file):
+        yield from _entries(file)
+    else:
+        yield Upload(file), _looks_like_media(file)
+
+
+def walk(folder: Path, skip: Path | None) -> Iterator[Path]:
+    """All files below a folder in a fixed order; links to folders are not followed, so there is no way out or round.
+
+    Args:
+        folder: Hidden files and folders in it are left alone.
+        skip: A resolved folder that is left out.
+    """
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        files += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-    return files
+        kept = sorted(f for f in folders if not f.startswith("."))
+        folders[:] = [f for f in kept if skip is None or Path(parent, f).resolve() != skip]
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_ZIP_HEAD)) == _ZIP_HEAD
+    except OSError:
+        return False
+
+
+def _entries(path: Path) -> Iterator[tuple[Upload, bool]]:
+    """The files in an archive. One that cannot be listed is judged itself, and gets an ERROR that says so."""
+    try:
+        archive = open_zip(path)
+    except SourceError:
+        yield Upload(path), True
+        return
+    with archive:
+        entries, refused = usable_entries(archive)
+        for name in sorted(entries):
+            yield Upload(path, name), _is_media_entry(archive, name)
+    for names in refused.values():
+        yield from ((Upload(path, name), False) for name in sorted(names))
+
+
+def _is_media_entry(archive: zipfile.ZipFile, name: str) -> bool:
+    if Path(name).suffix.lower() in _MEDIA_SUFFIXES:
+        return True
+    try:
+        with archive.open(name) as entry:
+            return sniff(entry.read(HEAD_BYTES)) is not None
+    except ZIP_ERRORS:
+        return False
 
 
 def _looks_like_media(path: Path) -> bool:
-    if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+    if path.suffix.lower() in _MEDIA_SUFFIXES:
         return True
     try:
         media_kind(path)

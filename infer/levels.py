@@ -85,7 +85,7 @@ def _join(
     ]
     least = min(min_frames, columns["frames_wanted"][rows[0]])  # a still cannot show anybody in four frames
     people = judge_people(seen, aggregate, band, least)
-    kind, p_fake, _ = judge_clip(people, least)
+    kind, p_fake = judge_clip(people, least)
     units["frame"] += [
         {**facts, "key": (media_id, s.track, s.frame_index), "p_fake": s.p_fake, "verdict": "", **_face(columns, [r])}
         for r, s in zip(rows, seen, strict=True)

@@ -9,7 +9,7 @@ from dfpipe.errors import UsageError
 from dfpipe.preprocess.charts import plain
 from dfpipe.preprocess.looks import png_uri
 
-_LIBRARIES = ("jinja2", "matplotlib")
+_LIBRARIES = ("matplotlib",)
 
 
 def check_libraries(what: str) -> None:
@@ -40,6 +40,7 @@ def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
         loader=FunctionLoader(_template),
     )
     environment.filters |= {"plain": lambda text: plain(str(text)), "share": share}
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     environment.filters |= {"figure": figure, "span": span, "number": number}
     charts = {name: png_uri(data) for name, data in pictures.items()}
     return environment.get_template(template).render(charts=charts, **values)

@@ -1,142 +1,135 @@
-"""Verdicts on disk and on the terminal."""
+"""The report on one input: a page that stands alone, for a person who checks a verdict, and the same as JSON."""
 
-import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from dfpipe.files import as_cell, atomic_file, disk_errors
-from dfpipe.types import Verdict, VerdictKind
+import numpy as np
 
-JSONL, CSV = "verdicts.jsonl", "verdicts.csv"
-DECIMALS = 4  # of probabilities and times: more would claim a precision that is not there
-_CSV_FIELDS = ("path", "state", "verdict", "p_fake", "reason", "people", "frames_with_face", "model")
+from dfpipe.infer.detector import Detector, Judged
+from dfpipe.infer.evidence import MOST_PEOPLE, Face, faces_to_show, score_chart
+from dfpipe.infer.heatmap import heatmaps, painted
+from dfpipe.infer.page import figure, render, share
+from dfpipe.infer.record import EVALUATIONS
+from dfpipe.infer.summary import with_interval
+from dfpipe.infer.verdicts import Line
+from dfpipe.infer.words import clock
+from dfpipe.preprocess.crops import resize
+from dfpipe.preprocess.looks import jpeg_uri
+from dfpipe.train.modelfile import ModelCard
+from dfpipe.types import Image
 
-
-def to_json(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as the plain values of one line of verdicts.jsonl."""
-    return {
-        "path": verdict.path,
-        "state": str(verdict.state),
-        "verdict": str(verdict.verdict),
-        "p_fake": _rounded(verdict.p_fake),
-        "threshold": verdict.threshold,
-        "band": list(verdict.band),
-        "reason": verdict.reason,
-        "frames": {
-            "wanted": verdict.frames_wanted,
-            "decoded": verdict.frames_decoded,
-            "with_face": verdict.frames_with_face,
-        },
-        "people": [
-            {
-                "track": p.track,
-                "verdict": str(p.verdict),
-                "p_fake": _rounded(p.p_fake),
-                "frames": p.frames,
-                "start_s": _rounded(p.start_s),
-                "end_s": _rounded(p.end_s),
-            }
-            for p in verdict.people
-        ],
-        "segments": [
-            {
-                "track": s.track,
-                "start_s": _rounded(s.start_s),
-                "end_s": _rounded(s.end_s),
-                "p_fake": _rounded(s.p_fake),
-            }
-            for s in verdict.segments
-        ],
-        "scores": [
-            {"frame": s.frame_index, "time_s": _rounded(s.time_s), "track": s.track, "p_fake": _rounded(s.p_fake)}
-            for s in verdict.scores
-        ],
-        "model": {"name": verdict.model_name, "sha256": verdict.model_sha256},
-        "sha256": verdict.media_sha256,
-        "seconds": verdict.seconds,
-    }
+PAGE, FIGURES, OVERLAY = "report.html", "report.json", "overlay"
+FACE_PX = 160  # side of a face on the page: large enough to judge by eye, 6 kB each
 
 
-class VerdictLog:
-    """verdicts.jsonl and verdicts.csv of one folder: one line per input, the latest verdict of each.
+def write_report(folder: Path, judged: Judged, line: Line, detector: Detector, heat: bool) -> None:
+    """Writes report.html and report.json.
 
-    Lines are appended as they come, so that an interrupted run loses nothing; on leaving, both files are put in order.
+    Args:
+        folder: Of this input.
+        judged: The verdict with its evidence.
+        line: The verdict as it stands in verdicts.jsonl.
+        detector: Which gave it.
+        heat: Whether the faces are shown with heat-maps too.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lines: dict[str, dict[str, Any]] = {}
-
-    def __enter__(self) -> "VerdictLog":
-        with disk_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / JSONL
-            if path.is_file():
-                for text in path.read_text(encoding="utf-8").splitlines():
-                    line = _parsed(text)
-                    if line:
-                        self._lines[line["path"]] = line
-            self._file = path.open("a", encoding="utf-8")
-        return self
-
-    def add(self, verdict: Verdict) -> None:
-        """Writes one verdict down at once."""
-        line = to_json(verdict)
-        self._lines.pop(verdict.path, None)
-        self._lines[verdict.path] = line
-        with disk_errors(self._folder):
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        with atomic_file(self._folder / JSONL) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in self._lines.values()), encoding="utf-8")
-        with atomic_file(self._folder / CSV) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _CSV_FIELDS)
-            writer.writeheader()
-            writer.writerows(_csv_row(line) for line in self._lines.values())
-
-
-def terminal_line(verdict: Verdict) -> str:
-    """One verdict for reading: answer, p_fake, file, reason."""
-    p_fake = "   - " if verdict.p_fake is None else f"{verdict.p_fake:5.2f}"
-    state = f"[{verdict.state}] " if verdict.verdict is VerdictKind.ERROR else ""
-    return f"{verdict.verdict:<9} {p_fake}  {printable(verdict.path)}  {state}{printable(verdict.reason)}"
-
-
-def printable(text: str) -> str:
-    """Text without the control characters by which a file name could rewrite the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, DECIMALS)
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    """A line of an earlier run; None for one that was cut off when that run was killed."""
-    try:
-        line = json.loads(text)
-    except ValueError:
-        return None
-    return line if isinstance(line, dict) and isinstance(line.get("path"), str) else None
-
-
-def _csv_row(line: dict[str, Any]) -> dict[str, Any]:
-    row = {
-        **{field: line.get(field) for field in _CSV_FIELDS},
-        "people": len(line.get("people", [])),
-        "frames_with_face": line.get("frames", {}).get("with_face"),
-        "model": line.get("model", {}).get("name"),
+    faces = faces_to_show(judged.verdict, judged.crops)
+    shown = {track: _shown(members, detector, heat) for track, members in faces.items()}
+    texts = {
+        FIGURES: json.dumps(line, indent=2, allow_nan=False) + "\n",
+        PAGE: render(
+            "report.html",
+            {},
+            v=line,
+            name=Path(line["path"]).name,
+            chart=score_chart(line),
+            faces=shown,
+            most_people=MOST_PEOPLE,
+            heat=heat,
+            facts=media_facts(line),
+            overlay=overlay if (overlay := line.get("overlay", {})).get("file") else None,
+            measured=measured_error(detector.model.card),
+            card=detector.model.card,
+            clock=clock,
+        ),
     }
-    return {key: _harmless(value) for key, value in row.items()}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _harmless(value: Any) -> Any:
-    # Names that are no valid UTF-8 cannot be written as they are.
-    return as_cell(value.encode(errors="replace").decode() if isinstance(value, str) else value)
+def _shown(faces: list[Face], detector: Detector, heat: bool) -> list[dict[str, Any]]:
+    """What the page needs of some faces."""
+    small = [resize(face.crop.image, FACE_PX) for face in faces]
+    warm = _heated(faces, small, detector) if heat else []
+    return [
+        {
+            "picture": jpeg_uri(picture),
+            "heat": jpeg_uri(warm[i]) if heat else "",
+            "time": clock(face.score.time_s),
+            "p_fake": face.score.p_fake,
+            "against": face.against,
+            "px": round(face.crop.box.side),
+        }
+        for i, (face, picture) in enumerate(zip(faces, small, strict=True))
+    ]
+
+
+def _heated(faces: list[Face], small: list[Image], detector: Detector) -> list[Image]:
+    images = detector.as_input(np.stack([face.crop.image for face in faces]))
+    maps = heatmaps(detector.model.network, images)
+    return [painted(picture, heat) for picture, heat in zip(small, maps, strict=True)]
+
+
+def media_facts(line: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of the file, for reading."""
+    media = line["media"]
+    facts = {"path": line["path"]}
+    if media is None:
+        return facts | {"SHA-256": line["sha256"] or "not read"}
+    facts["kind"] = {"video": "clip", "image": "still picture"}[media["kind"]]
+    facts["size"] = f"{media['width']} x {media['height']} px, {_bytes(media['bytes'])}"
+    if media["kind"] == "video":
+        rate = f"{media['fps']:.4g} frames/s" if media["fps"] else "unknown frame rate"
+        length = f"{media['duration_s']:.2f} s" if media["duration_s"] is not None else "unknown length"
+        turned = f", turned by {media['rotation']}°" if media["rotation"] else ""
+        facts["clip"] = f"{media['codec'] or 'decoded by the caller'}, {length}, {rate}{turned}"
+        facts["decoder"] = media["reader"]
+    frames = line["frames"]
+    facts["frames"] = f"{frames['wanted']} looked for, {frames['decoded']} decoded, {frames['with_face']} with a face"
+    return facts | {"SHA-256": line["sha256"]}
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def measured_error(card: ModelCard) -> list[str]:
+    """What is known of how often the model is wrong, a sentence each; says so where nothing is."""
+    told = [_evaluated(one) for one in card.metrics.get(EVALUATIONS, [])]
+    outside = (card.calibration or {}).get("outside")
+    if outside and outside["decided"]:
+        on = (card.calibration or {})["fitted_on"]
+        told.append(
+            f"Of its answers outside the band on {on['clips']:,} inputs of {', '.join(on['datasets'])} ({on['split']}), "
+            f"{share(outside['error'])} were wrong; with 95 % confidence, on inputs like these, not more than "
+            f"{share(outside['error_limit'])}."
+        )
+    validation = card.metrics.get("validation", {}).get("auc")
+    if not told and validation is not None:
+        told.append(f"Only known on the data that chose it, which flatters it: AUC {figure(validation)} per face.")
+    return told or ["Its error was never measured: how often it is wrong is not known."]
+
+
+def _evaluated(found: Mapping[str, Any]) -> str:
+    parts = ", ".join(
+        f"{title} {with_interval(found, metric)}"
+        for metric, title in (("auc", "AUC"), ("recall", "fakes found"), ("fpr", "real ones called fake"))
+    )
+    return (
+        f"Measured on {found['count']:,} inputs of {', '.join(found['datasets'])} ({found['split'] or 'all'}; "
+        f"{found['real']:,} real, {found['fake']:,} fake): {parts}. In brackets: 95 % intervals."
+    )

@@ -1,82 +1,123 @@
 """Commands that judge media."""
 
 import json
+import os
+import shutil
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from dfpipe.errors import InputsFailed
 from dfpipe.flags import PATH, RUNS, VERDICTS, device_flag, json_flag, running, settings, voice
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def judging(command: F) -> F:
+    """The flags that infer and watch share."""
+    for flag in reversed(
+        [
+            click.option("--out", type=PATH, default=VERDICTS, show_default=True, help="Verdicts and reports."),
+            click.option(
+                "--model",
+                "models",
+                type=PATH,
+                multiple=True,
+                metavar="FILE",
+                help="Model file; several are joined.  [default: the newest under runs/]",
+            ),
+            click.option("--frames", type=click.IntRange(1), help="Looked at in a clip.  [default: as in training]"),
+            click.option("--heatmap", is_flag=True, help="Show what raised the scores, in the reports."),
+            click.option("--overlay", is_flag=True, help="Write each clip again with boxes and scores."),
+            click.option("--redo", multiple=True, metavar="STATE", help="Judge again what ended so, as timeout."),
+            device_flag,
+            running,
+            json_flag,
+            voice,
+            settings,
+        ]
+    ):
+        command = flag(command)
+    return command
+
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="PATH...")
-@click.option("--out", type=PATH, default=VERDICTS, show_default=True, help="verdicts.jsonl and verdicts.csv.")
-@click.option("--model", type=PATH, metavar="FILE", help="Model file.  [default: the newest under runs/]")
-@device_flag
-@running
-@json_flag
-@voice
-@settings
-def infer(
-    paths: tuple[Path, ...],
-    out: Path,
-    model: Path | None,
-    device: str,
-    workers: int,
-    engine: str,
-    as_json: bool,
-    config: Any,
-    recipe: str,
-) -> None:
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@judging
+def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> None:
     """Judge clips, stills and whole folders: FAKE, REAL, UNCERTAIN or NO_FACE.
 
-    One line per input: verdict, probability of a fake, file, reason. A verdict
-    is evidence, not proof. A file that cannot be read gets an ERROR and no
-    number; the others go on.
+    PATH is a file, a folder, a zip archive, a pattern in quotes ('*.mp4',
+    'a/**/*.mov') or @list.txt with a path in each line, in any mix. Each input
+    gets a line in verdicts.jsonl and verdicts.csv and a report for a person who
+    checks it. A verdict is evidence, not proof. A file that cannot be read gets
+    an ERROR and no number; the others go on. What was judged before with the
+    same model and settings is not opened again.
 
     \b
     Example:
       dfpipe infer clip.mp4 uploads/ --out verdicts
+      dfpipe infer '@list.txt' --overlay --heatmap
     """
-    from dfpipe.infer.detector import Detector, find_model
     from dfpipe.infer.inputs import collect
-    from dfpipe.infer.report import printable
 
-    inputs = collect(paths)
-    detector = Detector.load(find_model(model, RUNS), device, config.infer, config.preprocess.limits)
-    click.echo(_model_line(detector), err=as_json)
-    if inputs.passed_over:
-        names = ", ".join(printable(p.name) for p in inputs.passed_over[:3])
-        click.echo(f"passed over, not media: {len(inputs.passed_over)} files ({names}, ...)", err=True)
-    counts = _judge(detector, inputs.paths, out, engine, workers, as_json)
+    inputs = collect(paths, skip=out)
+    detector = _detector(flags, as_json)
+    _tell_passed_over(inputs.passed_over)
+    counts = _judge(detector, inputs.uploads, out, as_json, flags, len(inputs.uploads))
     total = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
-    click.echo(f"{len(inputs.paths)} inputs: {total}; written to {out / 'verdicts.jsonl'}", err=as_json)
-    if counts.get("ERROR"):
-        raise InputsFailed(
-            f"{counts['ERROR']} of {len(inputs.paths)} inputs could not be judged; the reasons stand above"
-        )
+    click.echo(f"{counts.total()} inputs: {total}; reports and verdicts.jsonl in {out}", err=as_json)
+    if counts["ERROR"]:
+        raise InputsFailed(f"{counts['ERROR']} of {counts.total()} inputs could not be judged; the reasons stand above")
 
 
-def _judge(
-    detector: Any, paths: tuple[Path, ...], out: Path, engine: str, workers: int, as_json: bool
-) -> dict[str, int]:
-    """Judges, writes and prints each verdict as it comes. Returns how often each verdict was given."""
-    from tqdm import tqdm
+@click.command()
+@click.argument("inbox", type=PATH, metavar="INBOX")
+@judging
+@click.option("--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--settle",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    help="Seconds for which a file must not have changed.",
+)
+def watch(inbox: Path, out: Path, as_json: bool, every: float, settle: float, **flags: Any) -> None:
+    """Judge files as they arrive in a folder, until Ctrl-C.
 
-    from dfpipe.infer.report import VerdictLog, terminal_line, to_json
+    A file is judged when it has stopped changing. Started again, it goes on
+    where it was: nothing is judged twice, nothing is left out.
 
-    counts: dict[str, int] = {}
-    verdicts = detector.judge_all(paths, engine, workers)
-    with VerdictLog(out) as written:
-        for verdict in tqdm(verdicts, total=len(paths), desc="infer", unit="input", disable=None, leave=False):
-            written.add(verdict)
-            counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
-            line = json.dumps(to_json(verdict)) if as_json else terminal_line(verdict)
-            tqdm.write(line, file=sys.stdout)
-    return counts
+    \b
+    Example:
+      dfpipe watch inbox/ --out verdicts
+    """
+    from dfpipe.infer.inbox import Inbox
+
+    arrivals = Inbox(inbox, skip=out, every=every, settle=settle).arrivals()
+    detector = _detector(flags, as_json)
+    click.echo(f"watching {inbox}; verdicts in {out}; Ctrl-C ends it", err=True)
+    _judge(detector, arrivals, out, as_json, flags, None)
+
+
+def _detector(flags: dict[str, Any], as_json: bool) -> Any:
+    """The model or models that were named, told in a line."""
+    from dfpipe.infer.detector import Detector, find_model
+    from dfpipe.infer.ensemble import together
+
+    config = flags["config"]
+    files = flags["models"] or (None,)
+    detectors = [
+        Detector.load(find_model(file, RUNS), flags["device"], config.infer, config.preprocess.limits, flags["frames"])
+        for file in files
+    ]
+    detector = together(detectors) if len(detectors) > 1 else detectors[0]
+    click.echo(_model_line(detector), err=as_json)
+    return detector
 
 
 def _model_line(detector: Any) -> str:
@@ -84,7 +125,61 @@ def _model_line(detector: Any) -> str:
     auc = card.metrics.get("validation", {}).get("auc")
     measured = f"validation AUC {auc:.3f}" if auc is not None else "no measured AUC"
     fitted = "" if card.calibration else ", threshold and band are conventions, not calibrated"
-    return f"model: {detector.model.path} ({measured}; FAKE from {card.band[1]:g}, REAL below {card.band[0]:g}{fitted})"
+    where = detector.model.path if card.ensemble is None else card.name
+    return f"model: {where} ({measured}; FAKE from {card.band[1]:g}, REAL below {card.band[0]:g}{fitted})"
 
 
-COMMANDS = (infer,)
+def _tell_passed_over(names: tuple[str, ...]) -> None:
+    from dfpipe.infer.terminal import printable
+
+    if names:
+        first = ", ".join(printable(Path(name).name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+        click.echo(f"passed over, not media: {len(names)} files ({first})", err=True)
+
+
+def _judge(
+    detector: Any, uploads: Iterable[Any], out: Path, as_json: bool, flags: dict[str, Any], total: int | None
+) -> Counter[str]:
+    """Judges, and prints each verdict as it comes. Returns how often each was given."""
+    from dfpipe.infer.judging import Options, judge_into
+    from dfpipe.progress import Progress
+
+    options = Options(flags["heatmap"], flags["overlay"], flags["redo"], flags["engine"], flags["workers"])
+    counts: Counter[str] = Counter()
+    with Progress("infer", total) as progress:
+        tell = _teller(as_json, progress)
+        for told in judge_into(detector, uploads, out, options):
+            counts[told.line["verdict"]] += 1
+            if told.fresh or total is not None:
+                tell(told.line, told.fresh)
+            progress.step(counts)
+    return counts
+
+
+def _teller(as_json: bool, progress: Any) -> Callable[[dict[str, Any], bool], None]:
+    """How verdicts are printed: JSON, a table for a person, or a line each for files and pipes."""
+    from dfpipe.infer.terminal import HEADER, one_line, paragraph
+
+    terminal = sys.stdout.isatty() and not as_json
+    if terminal:
+        click.echo(HEADER)
+
+    def tell(line: dict[str, Any], fresh: bool) -> None:
+        again = "" if fresh else "  (judged before)"
+        if as_json:
+            text = json.dumps(line)
+        elif terminal:
+            text = paragraph(line, shutil.get_terminal_size().columns, _has_colour()) + again
+        else:
+            text = one_line(line) + again
+        progress.write(text)
+
+    return tell
+
+
+def _has_colour() -> bool:
+    """Whether the terminal shows colours, and is wanted to: see no-color.org."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+COMMANDS = (infer, watch)

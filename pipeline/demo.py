@@ -17,7 +17,9 @@ import numpy as np
 from dfpipe.config import load_config
 from dfpipe.files import atomic_file
 from dfpipe.infer.detector import Detector
-from dfpipe.infer.report import VerdictLog, terminal_line
+from dfpipe.infer.inputs import Upload
+from dfpipe.infer.judging import judge_into
+from dfpipe.infer.terminal import one_line
 from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.manifest import read_inputs
 from dfpipe.train.loop import train
@@ -48,10 +50,9 @@ def run(out: Path, say: Say) -> Path:
     say("4/4 dfpipe infer: clips of sources that the model has never seen, and three odd uploads")
     truth = _held_out(out / "faces") | _odd_uploads(out)
     detector = Detector.load(done.model, config=config.infer)
-    with VerdictLog(out / "verdicts") as written:
-        for verdict in sorted(detector.judge_all(truth), key=lambda v: v.path):
-            written.add(verdict)
-            say(f"    {terminal_line(verdict)}   (in truth: {truth[Path(verdict.path)]})")
+    lines = [told.line for told in judge_into(detector, map(Upload, truth), out / "verdicts")]
+    for line in sorted(lines, key=lambda line: str(line["path"])):
+        say(f"    {one_line(line)}   (in truth: {truth[Path(line['path'])]})")
     say(_closing(out, done.model))
     return done.model
 
@@ -62,7 +63,7 @@ These clips are made up, all of one face and one trick: this model says nothing 
   clips     {out / "clips"}
   faces     {out / "faces"}
   model     {model}
-  verdicts  {out / "verdicts" / "verdicts.jsonl"}
+  verdicts  {out / "verdicts" / "verdicts.jsonl"}, with a report beside it for each clip
 Go on with your own data, in any folder:
   dfpipe extract --videos dfdc/      (or folders named real and fake, of clips or with --images of stills)
   dfpipe train

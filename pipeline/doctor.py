@@ -123,11 +123,13 @@ def _worker() -> str:
 
 
 def _find_in_worker(path: Path, faces: object, limits: object) -> str:
-    from dfpipe.infer.detector import look_task
+    from dfpipe.infer.detector import LookJob, look_task
+    from dfpipe.infer.inputs import Upload
     from dfpipe.preprocess.facefinder import setup_of
     from dfpipe.workers import run_all
 
-    ((_, result),) = run_all(look_task, [path], setup=setup_of(faces, limits), workers=1)  # type: ignore[arg-type]
+    job = LookJob(Upload(path), path.parent)
+    ((_, result),) = run_all(look_task, [job], setup=setup_of(faces, limits), workers=1)  # type: ignore[arg-type]
     if isinstance(result, Exception):
         raise result
     return f"a child process found a face in {result.found.frames_with_face} of 8 frames of a made clip"

@@ -37,6 +37,26 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `path` to fill; on success it takes the place of `path` and all that was in it.
+
+    Raises:
+        ResourceError: The disk is full; what stood at `path` before is intact.
+    """
+    temporary, old = (path.with_name(f"{TEMPORARY}{os.getpid()}-{part}{path.name}") for part in ("", "old-"))
+    with disk_errors(path.parent):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            if path.is_dir():
+                path.replace(old)
+            temporary.replace(path)
+        finally:
+            for leftover in (temporary, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
     """Turns the file system's refusals to write under `where` into errors that say what to do.
 

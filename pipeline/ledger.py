@@ -53,6 +53,12 @@ class Ledger:
         for key, row in self._db.execute("SELECT key, row FROM inputs ORDER BY key"):
             yield key, json.loads(row)
 
+    def row(self, key: str) -> dict[str, Any] | None:
+        """What is known of one input; None if it is not finished."""
+        found = self._db.execute("SELECT row FROM inputs WHERE key = ?", (key,)).fetchone()
+        row: dict[str, Any] | None = json.loads(found[0]) if found is not None else None
+        return row
+
     def close(self) -> None:
         """Flushes and closes the file."""
         self._db.close()

@@ -19,11 +19,11 @@ class Progress:
 
     Args:
         what: The name of the work, shown first.
-        total: Inputs in all.
+        total: Inputs in all; None where that is not known: then there is a bar, but no lines in between.
         done: Inputs that an earlier run finished.
     """
 
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
+    def __init__(self, what: str, total: int | None, done: int = 0) -> None:
         self._what, self._total, self._done, self._start = what, total, done, done
         self._began = self._told_at = time.monotonic()
         self._told = done
@@ -45,16 +45,21 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(counts, refresh=False)
             self._bar.update()
-        elif self._is_time():
+        elif self._total is not None and self._is_time(self._total):
             self._told, self._told_at = self._done, time.monotonic()
             found = ", ".join(f"{name} {count}" for name, count in counts.items())
-            log.info("%s: %d of %d, %s, %s", self._what, self._done, self._total, found, self._speed())
+            log.info("%s: %d of %d, %s, %s", self._what, self._done, self._total, found, self._speed(self._total))
 
-    def _is_time(self) -> bool:
-        enough = self._done - self._told >= LINE_EVERY_SHARE * self._total
-        return enough or time.monotonic() - self._told_at >= LINE_EVERY_S or self._done == self._total
+    def write(self, text: str) -> None:
+        """Prints on stdout without tearing the bar apart."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
 
-    def _speed(self) -> str:
+    def _is_time(self, total: int) -> bool:
+        enough = self._done - self._told >= LINE_EVERY_SHARE * total
+        return enough or time.monotonic() - self._told_at >= LINE_EVERY_S or self._done == total
+
+    def _speed(self, total: int) -> str:
         rate = (self._done - self._start) / max(time.monotonic() - self._began, 1e-9)
-        left = (self._total - self._done) / rate
+        left = (total - self._done) / rate
         return f"{rate:.1f} inputs/s, {int(left // 60)} min {int(left % 60)} s left"

@@ -6,6 +6,7 @@ Coordinates are pixels of the upright frame: x to the right, y down, (0, 0) at t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -129,6 +130,7 @@ class FrameScore:
     time_s: float
     track: int
     p_fake: float  # 0..1
+    box: FaceBox | None = None  # where the face is; None where only a crop of it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,16 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """How frame scores became an answer: part of every verdict, because another rule can give another answer."""
+
+    aggregate: str  # a key of dfpipe.infer.aggregate.AGGREGATES
+    parameters: Mapping[str, float]  # of the aggregate
+    min_frames: int  # a person seen in fewer is uncertain
+    frames: int  # looked at in a clip
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer for one input. p_fake is None whenever no face was scored: a failure is never turned into a number."""
 
@@ -174,3 +186,10 @@ class Verdict:
     model_sha256: str
     media_sha256: str
     seconds: float
+    rule: Rule
+    confidence: float | None = None  # in the shown label, 0..1; None where none is shown or nothing supports a number
+    how_sure: str = ""  # the same in words
+    cautions: tuple[str, ...] = ()  # what limits this verdict
+    kind: str = ""  # video, image, or "" where that could not be told
+    media: VideoInfo | None = None
+    media_bytes: int | None = None

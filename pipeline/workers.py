@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -38,7 +38,7 @@ class Bounds:
 
 def run_all(
     task: Callable[[Input], Any],
-    inputs: Iterable[Input],
+    inputs: Iterable[Input | None],
     *,
     setup: Callable[[], None],
     engine: str = "local",
@@ -49,7 +49,9 @@ def run_all(
 
     Args:
         task: Module-level function of one input. A MediaError that it raises becomes the input's result.
-        inputs: Taken from as work proceeds; at most a few are in flight.
+        inputs: Taken from as work proceeds; at most a few are in flight. A None in between means "nothing for now": what
+            is in flight goes on, and the next input is asked for again at once, so a source that waits for inputs may
+            sleep a little before each None.
         setup: Module-level function called once in every process before its first input, to load networks.
         engine: A key of `ENGINES`.
         workers: Processes; 0 = one per core.
@@ -70,11 +72,17 @@ def default_workers() -> int:
 
 
 def _serial(
-    task: Callable[[Input], Any], inputs: Iterable[Input], setup: Callable[[], None], workers: int, bounds: Bounds
+    task: Callable[[Input], Any],
+    inputs: Iterable[Input | None],
+    setup: Callable[[], None],
+    workers: int,
+    bounds: Bounds,
 ) -> Iterator[tuple[Input, Any]]:
     """In this process, one after the other: for debugging on files that one trusts."""
     setup()
     for item in inputs:
+        if item is None:
+            continue
         try:
             result = task(item)
         except MediaError as error:
@@ -85,7 +93,11 @@ def _serial(
 
 
 def _local(
-    task: Callable[[Input], Any], inputs: Iterable[Input], setup: Callable[[], None], workers: int, bounds: Bounds
+    task: Callable[[Input], Any],
+    inputs: Iterable[Input | None],
+    setup: Callable[[], None],
+    workers: int,
+    bounds: Bounds,
 ) -> Iterator[tuple[Input, Any]]:
     """In child processes of this machine that are killed at their limits."""
     pool = ProcessPool(
@@ -96,14 +108,14 @@ def _local(
         initargs=(setup, bounds.memory_gb, os.getpid()),
     )
     waiting: dict[Any, tuple[Input, int]] = {}  # future -> input, which try this is
-    source = iter(inputs)
+    source = _Source(inputs)
     try:
         while True:
-            for item in _take(source, 2 * workers - len(waiting)):
+            for item in source.take(2 * workers - len(waiting)):
                 waiting[pool.schedule(_run_one, args=[task, item], timeout=bounds.seconds)] = (item, 1)
-            if not waiting:
+            if not waiting and source.ended:
                 return
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            done, _ = wait(waiting, timeout=0 if source.idle else None, return_when=FIRST_COMPLETED)
             for future in done:
                 item, tries = waiting.pop(future)
                 result = _outcome(future, bounds)
@@ -119,12 +131,27 @@ def _local(
 ENGINES: dict[str, Callable[..., Iterator[tuple[Any, Any]]]] = {"serial": _serial, "local": _local}
 
 
-def _take(source: Iterator[Input], count: int) -> Iterator[Input]:
-    for _ in range(count):
-        try:
-            yield next(source)
-        except StopIteration:
-            return
+class _Source(Generic[Input]):
+    """Inputs as they are needed."""
+
+    def __init__(self, inputs: Iterable[Input | None]) -> None:
+        self._inputs = iter(inputs)
+        self.ended = False
+        self.idle = False  # it said "nothing for now" when it was asked last
+
+    def take(self, count: int) -> Iterator[Input]:
+        """At most so many inputs, fewer where there are none for now."""
+        self.idle = False
+        for _ in range(count):
+            try:
+                item = next(self._inputs)
+            except StopIteration:
+                self.ended = True
+                return
+            if item is None:
+                self.idle = True
+                return
+            yield item
 
 
 def _outcome(future: Any, bounds: Bounds) -> Any:

@@ -1,15 +1,20 @@
 """Zip archives: what they hold, and the pictures inside them, read one by one without unpacking."""
 
+import contextlib
 import functools
 import os
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import CorruptMedia, SourceError, TooLargeMedia, UnreadableMedia, UnsupportedMedia
+from dfpipe.files import TEMPORARY
 from dfpipe.preprocess.tree import inside
 
 MAX_ZIP_ENTRIES = (
@@ -17,6 +22,7 @@ MAX_ZIP_ENTRIES = (
 )
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, ValueError, EOFError, RuntimeError)  # what zipfile
 # raises on damage, on a password (RuntimeError) and on an unknown compression (NotImplementedError, a RuntimeError)
+_PART = 1 << 20  # bytes unpacked at a time
 BYTES_PER_PIXEL = 8  # an entry may be as large as the largest picture that is read, uncompressed with 16 bits a channel
 
 
@@ -89,22 +95,51 @@ def read_member(path: Path, member: str, limits: LimitsConfig) -> bytes:
         TooLargeMedia: It unpacks to more than any picture that is read.
     """
     most = int(limits.image_megapixels * 1e6 * BYTES_PER_PIXEL)
+    with _entry(path, member) as entry:
+        data: bytes = entry.read(most + 1)  # the size that the archive claims may be a lie
+    if len(data) > most:
+        raise TooLargeMedia(f"unpacks to more than {most / 1e6:.0f} MB")
+    return data
+
+
+@contextlib.contextmanager
+def unpacked(path: Path, member: str, scratch: Path, limits: LimitsConfig) -> Iterator[Path]:
+    """One entry of an archive as a file, for as long as it is needed.
+
+    Args:
+        path: The archive.
+        member: Name of the entry.
+        scratch: A folder for it.
+        limits: `file_gb` bounds what it may unpack to.
+
+    Raises:
+        MediaError: As for `read_member`.
+    """
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=scratch) as folder:
+        file = Path(folder, f"entry{Path(member).suffix if Path(member).suffix.isascii() else ''}")
+        with file.open("wb") as target, _entry(path, member) as entry:
+            for part in iter(lambda: entry.read(_PART), b""):
+                if target.tell() + len(part) > limits.file_gb * 1e9:
+                    raise TooLargeMedia(f"unpacks to more than {limits.file_gb:g} GB")
+                target.write(part)
+        yield file
+
+
+@contextlib.contextmanager
+def _entry(path: Path, member: str) -> Iterator[IO[bytes]]:
+    """One entry of an archive, open for reading; what goes wrong while it is read becomes a MediaError."""
     try:
         stat = path.stat()
-        archive = _archive(path, stat.st_mtime_ns, stat.st_size)
-        with archive.open(member) as entry:
-            data = entry.read(most + 1)  # the size that the archive claims may be a lie
+        with _archive(path, stat.st_mtime_ns, stat.st_size).open(member) as entry:
+            yield entry
     except OSError as error:
         raise UnreadableMedia(f"the archive cannot be read: {error.strerror}") from error
     except KeyError as error:
         raise UnreadableMedia("it is not in the archive any more") from error
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         raise CorruptMedia(f"damaged in the archive: {error}") from error
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:  # also NotImplementedError
         raise UnsupportedMedia(f"cannot be unpacked: {error}") from error
-    if len(data) > most:
-        raise TooLargeMedia(f"unpacks to more than {most / 1e6:.0f} MB")
-    return data
 
 
 @functools.lru_cache(maxsize=4)

@@ -24,7 +24,7 @@ PAGE, SUMMARY, DUPLICATES = "explore.html", "summary.json", "duplicates.csv"
 SAMPLE = 4000  # crops: a share of 50 % is then known to 1.6 points (95 %), and two cores need some five seconds
 SHEET = 60  # crops per label: what a person takes in at one look
 PAIRS_SHOWN = 24  # candidates with pictures; all of them are in DUPLICATES
-_LIBRARIES = ("imagehash", "jinja2", "matplotlib")
+_LIBRARIES = ("imagehash", "matplotlib")
 _SIDES = [f"{side}_{key}" for side in "ab" for key in ("split", "label", "dataset", "name", "crop")]
 _CSV_FIELDS = ("distance", "same_file", "labels_differ", *_SIDES)
 

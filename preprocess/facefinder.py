@@ -40,6 +40,7 @@ class FoundFaces:
     frames_with_face: int
     tracks_dropped: int
     crops: tuple[FaceCrop, ...]  # by frame, then track
+    looked_at: tuple[int, ...] = (0,)  # indices of the decoded frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +77,20 @@ class FaceFinder:
         if members or media_kind(path) == "image":
             return self._find_in_still(self._read(path, members), as_is)
         return self._find_in_clip(path)
+
+    def find_in_pictures(self, frames: Sequence[Frame]) -> FoundFaces:
+        """Finds and cuts the faces of frames that are decoded already: of a still if it is one, else of a clip.
+
+        Args:
+            frames: At least one, all of one size, in order of time.
+        """
+        if len(frames) == 1:
+            return self._find_in_still(frames[0].image, as_is=False)
+        seen = [found for batch in _batches(iter(frames)) for found in self._detect_and_cut(batch)]
+        height, width = frames[0].image.shape[:2]
+        duration = frames[-1].time_s - frames[0].time_s
+        info = VideoInfo(width, height, None, len(frames), duration, "", reader="caller")
+        return _clip(seen, len(frames), info, "")
 
     def crop_scale_of(self, path: Path, members: Sequence[str] = ()) -> float | None:
         """How a still is framed: its side / the longer side of its face box; None if no face is found.
@@ -163,7 +178,8 @@ def _clip(seen: list[_Seen], wanted: int, info: VideoInfo | None, damage: str) -
     crops, dropped = _by_person(seen)
     with_face = len({crop.frame_index for crop in crops})
     state, reason = _judge_reading(wanted, len(seen), with_face, damage)
-    return FoundFaces(state, reason, "video", info, wanted, len(seen), with_face, dropped, crops)
+    looked_at = tuple(s.index for s in seen)
+    return FoundFaces(state, reason, "video", info, wanted, len(seen), with_face, dropped, crops, looked_at)
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
@@ -175,8 +191,12 @@ def _by_person(seen: list[_Seen]) -> tuple[tuple[FaceCrop, ...], int]:
     """Numbers the people and drops who is hardly there. Returns the crops by frame and person, and how many were dropped."""
     numbers = join([s.boxes for s in seen])
     dropped = short(numbers, MIN_TRACK) if len(seen) >= FEW_FRAMES else set()
+    kept = sorted({track for tracks in numbers for track in tracks} - dropped)
+    number = {
+        track: place for place, track in enumerate(kept)
+    }  # without gaps: people are counted by whoever reads them
     crops = [
-        FaceCrop(s.index, s.time_s, track, box, image)
+        FaceCrop(s.index, s.time_s, number[track], box, image)
         for s, tracks in zip(seen, numbers, strict=True)
         for track, box, image in zip(tracks, s.boxes, s.images, strict=True)
         if track not in dropped

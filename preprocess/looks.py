@@ -129,8 +129,18 @@ def look(path: Path) -> Look | Fault:
     picture = read_crop(path)
     if isinstance(picture, Fault):
         return picture
-    luma = cv2.cvtColor(resize(picture, SIDE) if picture.shape[0] != SIDE else picture, cv2.COLOR_RGB2GRAY)
-    return Look(float(luma.mean()), float(cv2.Laplacian(luma, cv2.CV_64F).var()), perceptual_hash(np.asarray(luma)))
+    luma = luma_of(picture)
+    return Look(float(luma.mean()), sharpness_of(luma), perceptual_hash(luma))
+
+
+def luma_of(picture: Image) -> Any:
+    """The luma of a square RGB picture at `SIDE` px: uint8 (SIDE, SIDE)."""
+    return np.asarray(cv2.cvtColor(resize(picture, SIDE) if picture.shape[0] != SIDE else picture, cv2.COLOR_RGB2GRAY))
+
+
+def sharpness_of(luma: Any) -> float:
+    """The variance of the Laplacian, see `Look.sharpness`."""
+    return float(cv2.Laplacian(luma, cv2.CV_64F).var())
 
 
 def perceptual_hash(luma: Any) -> int:

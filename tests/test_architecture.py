@@ -36,7 +36,7 @@ def room_of(path: Path) -> str:
     folder, stem = path.relative_to(ROOT).parts[0], path.stem
     if folder != "pipeline":
         return folder
-    return "doors" if stem in DOORS else "words"
+    return "doors" if stem in DOORS | {"__init__"} else "words"  # `from dfpipe import Detector` is a door too
 
 
 def imported(path: Path) -> list[str]:

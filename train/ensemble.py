@@ -51,7 +51,7 @@ class Ensemble(nn.Module):
         told = description["members"]
         self.how = str(description["how"])
         self._join = ENSEMBLES[self.how]
-        self._sizes = [int(one["image_size"]) for one in told]
+        self.sizes = [int(one["image_size"]) for one in told]
         self.members = nn.ModuleList(members if members is not None else map(_built, told))
         lines = [[float(one["scale"]), float(one["offset"])] for one in told]
         self.register_buffer("lines", torch.tensor(lines))
@@ -73,7 +73,7 @@ class Ensemble(nn.Module):
         Returns:
             (B,) float32 logits.
         """
-        logits = [member(resized(255 * images, size)) for member, size in zip(self.members, self._sizes, strict=True)]
+        logits = [member(resized(255 * images, size)) for member, size in zip(self.members, self.sizes, strict=True)]
         calibrated = self.lines[:, :1] * torch.stack(logits).float() + self.lines[:, 1:]
         return self._join(calibrated, self.weights, self.bias)
 

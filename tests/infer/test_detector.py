@@ -1,19 +1,27 @@
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PillowImage
 
 from dfpipe.config import InferConfig
 from dfpipe.demo import clip_frames, write_clip
-from dfpipe.errors import ConfigError, ModelFileError
-from dfpipe.infer.aggregate import AGGREGATES
+from dfpipe.errors import ConfigError, ModelFileError, ResourceError, UsageError
+from dfpipe.infer.aggregate import AGGREGATES, logit
 from dfpipe.infer.detector import Detector, find_model
+from dfpipe.infer.ensemble import together
+from dfpipe.infer.inputs import Upload
 from dfpipe.preprocess.facefinder import FaceFinder
 from dfpipe.preprocess.manifest import read_inputs, read_manifest
+from dfpipe.preprocess.readers import open_video
 from dfpipe.train.dataset import CropDataset
+from dfpipe.train.modelfile import load_model, save_model
+from dfpipe.train.models import FaceClassifier
 from dfpipe.types import FaceBox, FaceCrop, Label, State, VerdictKind
 
 
@@ -91,6 +99,116 @@ def test_crops_follow_the_model_file(model: Path, clip: Path) -> None:
     card = Detector.load(model, "cpu").model.card
     found = FaceFinder(card.faces, Detector.load(model, "cpu").limits).find(clip)
     assert found.frames_wanted == card.faces.frames == 6
+
+
+def test_frames_can_be_fewer_or_more_than_in_training(model: Path, clip: Path) -> None:
+    for frames in (1, 9):
+        verdict = Detector.load(model, "cpu", frames=frames).judge(clip)
+        assert (verdict.frames_wanted, verdict.rule.frames, len(verdict.scores)) == (frames, frames, frames)
+    assert Detector.load(model, "cpu").judge(clip).rule.frames == 6
+
+
+def test_the_rule_is_part_of_the_verdict(model: Path, clip: Path) -> None:
+    verdict = Detector.load(model, "cpu", InferConfig(aggregate="trimmed_mean", min_frames=3)).judge(clip)
+    assert (verdict.rule.aggregate, dict(verdict.rule.parameters)) == ("trimmed_mean", {"trimmed": 0.1})
+    assert verdict.rule.min_frames == 3
+
+
+def test_text_is_a_path_too(model: Path, clip: Path) -> None:
+    import dfpipe
+
+    verdict = dfpipe.Detector.load(str(model), "cpu").judge(str(clip))
+    assert verdict.path == str(clip)
+    assert verdict.verdict is VerdictKind.REAL
+    with pytest.raises(AttributeError, match="Detektor"):
+        _ = dfpipe.Detektor
+
+
+def test_frames_that_the_caller_decoded_get_the_same_verdict(detector: Detector, clip: Path) -> None:
+    of_file = detector.judge(clip)
+    with open_video(clip) as video:
+        frames = list(video.frames([s.frame_index for s in of_file.scores]))
+    verdict = detector.judge_frames(np.stack([f.image for f in frames]), [f.time_s for f in frames])
+    assert verdict.verdict is of_file.verdict
+    assert [s.p_fake for s in verdict.scores] == pytest.approx([s.p_fake for s in of_file.scores], abs=1e-6)
+    assert [s.time_s for s in verdict.scores] == [s.time_s for s in of_file.scores]
+    assert (verdict.frames_wanted, verdict.kind, verdict.media_sha256 != "") == (6, "video", True)
+    (still,) = [detector.judge_frames([frames[0].image])]
+    assert (still.kind, still.frames_wanted) == ("image", 1)
+
+
+@pytest.mark.parametrize(
+    ("frames", "times"),
+    [
+        ([], None),
+        ([np.zeros((9, 9, 3), np.uint8)], [0.0, 1.0]),
+        ([np.zeros((9, 9, 3))], None),
+        ([np.zeros((9, 9), np.uint8)], None),
+        ([np.zeros((9, 9, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)], None),
+    ],
+)
+def test_frames_of_a_wrong_form_are_refused(detector: Detector, frames: Any, times: Any) -> None:
+    with pytest.raises(UsageError, match="frames"):
+        detector.judge_frames(frames, times)
+
+
+def test_frames_without_a_face_have_no_number(detector: Detector) -> None:
+    verdict = detector.judge_frames(np.zeros((5, 200, 200, 3), np.uint8))
+    assert (verdict.verdict, verdict.p_fake) == (VerdictKind.NO_FACE, None)
+
+
+def test_out_of_memory_scores_fewer_at_once(model: Path, clip: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As a GPU would: more than two crops at once do not fit."""
+    whole = Detector.load(model, "cpu")
+    crops = FaceFinder(whole.model.card.faces, whole.limits).find(clip).crops
+    small = Detector.load(model, "cpu")
+    fits = 2
+
+    def refuse(module: object, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    small.model.network.register_forward_pre_hook(refuse)
+    expected = [s.p_fake for s in whole.score(crops)]
+    assert [s.p_fake for s in small.score(crops)] == pytest.approx(expected, abs=1e-6)
+    assert "2 crops at once" in caplog.text
+    fits = 0
+    with pytest.raises(ResourceError, match="--device cpu"):
+        small.score(crops)
+
+
+def test_what_is_in_a_zip_is_judged_like_a_file(detector: Detector, clip: Path, tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(clip, "inside.mp4")
+        archive.writestr("empty.mp4", b"")
+    verdicts = {
+        v.path: v
+        for v in detector.judge_all([Upload(tmp_path / "a.zip", name) for name in ("inside.mp4", "empty.mp4")])
+    }
+    inside, empty = verdicts[f"{tmp_path}/a.zip/inside.mp4"], verdicts[f"{tmp_path}/a.zip/empty.mp4"]
+    alone = detector.judge(clip)
+    assert (inside.p_fake, inside.media_sha256) == (pytest.approx(alone.p_fake, abs=1e-6), alone.media_sha256)
+    assert (empty.verdict, empty.state) == (VerdictKind.ERROR, State.CORRUPT)
+
+
+def test_several_models_are_joined(model: Path, tmp_path: Path, clip: Path) -> None:
+    loaded = load_model(model)
+    other = tmp_path / "other.safetensors"
+    torch.manual_seed(1)
+    network = FaceClassifier(loaded.card.architecture, loaded.card.image_size, loaded.card.mean, loaded.card.std)
+    save_model(other, network.eval(), replace(loaded.card, name="other"))
+    first, second = Detector.load(model, "cpu"), Detector.load(other, "cpu")
+    both = together([first, second])
+    crops = FaceFinder(first.model.card.faces, first.limits).find(clip).crops
+    expected = [
+        (logit(a.p_fake) + logit(b.p_fake)) / 2 for a, b in zip(first.score(crops), second.score(crops), strict=True)
+    ]
+    assert [logit(s.p_fake) for s in both.score(crops)] == pytest.approx(expected, abs=1e-3)
+    assert both.judge(clip).model_name == f"{loaded.card.name} + other (mean-logit)"
+    with pytest.raises(UsageError, match="twice"):
+        together([first, first])
 
 
 def test_which_model_is_taken(tmp_path: Path) -> None:

@@ -32,7 +32,6 @@ from dfpipe.preprocess.manifest import (
 from dfpipe.types import Image
 
 pytest.importorskip("imagehash")
-pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
 from dfpipe.preprocess.duplicates import near_pairs

@@ -1,0 +1,260 @@
+"""Verdicts on disk: a folder with one line per input, from which a run goes on, and what belongs to each line."""
+
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dfpipe import __version__
+from dfpipe.files import as_cell, as_text, atomic_file, disk_errors, locked, sweep
+from dfpipe.infer.inputs import Upload
+from dfpipe.ledger import Ledger
+from dfpipe.types import FaceBox, FrameScore, PersonVerdict, Segment, Verdict, VideoInfo
+
+JSONL, CSV, LEDGER = "verdicts.jsonl", "verdicts.csv", "ledger.sqlite"
+DECIMALS = 4  # of probabilities and times: more would claim a precision that is not there
+STEM_CHARS = 40  # of a file's name in the name of its folder
+_CSV_FIELDS = (
+    *("path", "state", "verdict", "p_fake", "confidence", "reason", "cautions", "people", "frames_with_face"),
+    *("sha256", "model", "report"),
+)
+
+Line = dict[str, Any]
+
+
+def to_json(verdict: Verdict) -> Line:
+    """A verdict as the plain values of one line of verdicts.jsonl."""
+    return {
+        "path": verdict.path,
+        "state": str(verdict.state),
+        "verdict": str(verdict.verdict),
+        "p_fake": _rounded(verdict.p_fake),
+        "threshold": verdict.threshold,
+        "band": list(verdict.band),
+        "reason": verdict.reason,
+        "confidence": _rounded(verdict.confidence),
+        "how_sure": verdict.how_sure,
+        "cautions": list(verdict.cautions),
+        "frames": {
+            "wanted": verdict.frames_wanted,
+            "decoded": verdict.frames_decoded,
+            "with_face": verdict.frames_with_face,
+        },
+        "people": [_person(p) for p in verdict.people],
+        "segments": [_segment(s) for s in verdict.segments],
+        "scores": [_score(s) for s in verdict.scores],
+        "rule": asdict(verdict.rule),
+        "model": {"name": verdict.model_name, "sha256": verdict.model_sha256},
+        "media": _media(verdict),
+        "sha256": verdict.media_sha256,
+        "seconds": verdict.seconds,
+        "dfpipe": __version__,
+        "judged_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _person(person: PersonVerdict) -> Line:
+    return {
+        "track": person.track,
+        "verdict": str(person.verdict),
+        "p_fake": _rounded(person.p_fake),
+        "frames": person.frames,
+        "start_s": _rounded(person.start_s),
+        "end_s": _rounded(person.end_s),
+    }
+
+
+def _segment(segment: Segment) -> Line:
+    return {
+        "track": segment.track,
+        "start_s": _rounded(segment.start_s),
+        "end_s": _rounded(segment.end_s),
+        "p_fake": _rounded(segment.p_fake),
+    }
+
+
+def _score(score: FrameScore) -> Line:
+    return {
+        "frame": score.frame_index,
+        "time_s": _rounded(score.time_s),
+        "track": score.track,
+        "p_fake": _rounded(score.p_fake),
+        "box": _box(score.box),
+    }
+
+
+def _box(box: FaceBox | None) -> list[float] | None:
+    return None if box is None else [round(side, 1) for side in (box.x1, box.y1, box.x2, box.y2)]
+
+
+def _media(verdict: Verdict) -> Line | None:
+    info: VideoInfo | None = verdict.media
+    if info is None:
+        return None
+    return {
+        "kind": verdict.kind,
+        "bytes": verdict.media_bytes,
+        "width": info.width,
+        "height": info.height,
+        "fps": _rounded(info.fps),
+        "duration_s": _rounded(info.duration_s),
+        "frames": info.frame_count,
+        "codec": info.codec,
+        "rotation": info.rotation,
+        "reader": info.reader,
+    }
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How a file looked when it was taken: what tells whether it is still the one that was judged."""
+
+    size: int  # bytes
+    modified: int  # ns
+
+    @classmethod
+    def of(cls, upload: Upload) -> "Facts | None":
+        """None where the file system gives none; such a file is always tried again."""
+        try:
+            stat = upload.path.stat()
+        except OSError:
+            return None
+        return cls(stat.st_size, stat.st_mtime_ns)
+
+
+class VerdictFolder:
+    """The output of `dfpipe infer`: a ledger, verdicts.jsonl, verdicts.csv, and a folder with a report for each input.
+
+    A verdict counts once it stands in the ledger, which is written after its report. verdicts.jsonl is appended as verdicts
+    come and written anew from the ledger at the beginning and the end, like verdicts.csv.
+
+    Args:
+        folder: Held by this run until it is left.
+        settings: Whatever shapes verdicts, as one text: what was judged with other settings is judged anew.
+
+    Raises:
+        UsageError: Another run holds it, or it cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: str) -> None:
+        self.folder = folder
+        self._settings = hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    def __enter__(self) -> "VerdictFolder":
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.folder))
+            sweep(self.folder)
+            self._ledger = Ledger(self.folder / LEDGER)
+            stack.callback(self._ledger.close)
+            self._prints = self._ledger.fingerprints()
+            self._by_content = {
+                content: key
+                for key, print_ in self._prints.items()
+                if (content := self._content(print_)) is not None and self.line(key) is not None
+            }
+            self._sizes = {size for size, _ in self._by_content}
+            self._write_tables()
+            with disk_errors(self.folder):
+                self._file = (self.folder / JSONL).open("a", encoding="utf-8")
+            stack.callback(self._file.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            self._write_tables()
+
+    def line(self, key: str) -> Line | None:
+        """The verdict of an input, if its report is still there."""
+        line = self._ledger.row(key)
+        return line if line is not None and (not line.get("report") or self._report(line).is_file()) else None
+
+    def judged(self, upload: Upload, facts: Facts | None) -> Line | None:
+        """The verdict that an earlier run gave to the same unchanged file, with the same settings."""
+        key = as_text(str(upload))
+        if facts is None or not self._prints.get(key, "").startswith(
+            f"{self._settings}|{facts.size}|{facts.modified}|"
+        ):
+            return None
+        return self.line(key)
+
+    def may_be_known(self, facts: Facts) -> bool:
+        """Whether it is worth hashing a file: whether any of its size was judged."""
+        return facts.size in self._sizes
+
+    def same_content(self, size: int, sha256: str) -> Line | None:
+        """The verdict on a file with the same bytes, whatever its name."""
+        key = self._by_content.get((size, sha256))
+        return self.line(key) if key is not None else None
+
+    def add(self, upload: Upload, facts: Facts | None, line: Line) -> None:
+        """Writes a verdict down; from here on it counts.
+
+        Raises:
+            ResourceError: The disk is full.
+        """
+        key = as_text(str(upload))
+        print_ = f"{self._settings}|{facts.size}|{facts.modified}|{line['sha256']}" if facts is not None else ""
+        self._ledger.record(key, print_, line)
+        self._prints[key] = print_
+        if line["sha256"] and facts is not None and not upload.member:
+            self._by_content.setdefault((facts.size, line["sha256"]), key)
+            self._sizes.add(facts.size)
+        with disk_errors(self.folder):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+
+    def _content(self, print_: str) -> tuple[int, str] | None:
+        settings, *rest = print_.split("|")
+        if settings != self._settings or len(rest) != 3 or not rest[2]:
+            return None
+        return int(rest[0]), rest[2]
+
+    def _report(self, line: Line) -> Path:
+        return self.folder / str(line["report"])
+
+    def _write_tables(self) -> None:
+        with atomic_file(self.folder / JSONL) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in self._lines())
+        with atomic_file(self.folder / CSV) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, _CSV_FIELDS)
+            writer.writeheader()
+            writer.writerows(map(_csv_row, self._lines()))
+
+    def _lines(self) -> Iterator[Line]:
+        return (line for _, line in self._ledger.rows())
+
+
+def folder_name(path: str, sha256: str) -> str:
+    """The name of an input's folder: readable, and different for other names and other contents."""
+    stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in Path(path).stem)
+    digest = hashlib.sha256(f"{as_text(path)}\0{sha256}".encode()).hexdigest()
+    return f"{stem[:STEM_CHARS].strip('_') or 'input'}-{digest[:12]}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DECIMALS)
+
+
+def _csv_row(line: Mapping[str, Any]) -> Line:
+    row = {
+        **{field: line.get(field) for field in _CSV_FIELDS},
+        "cautions": "; ".join(line["cautions"]),
+        "people": len(line["people"]),
+        "frames_with_face": line["frames"]["with_face"],
+        "model": line["model"]["name"],
+    }
+    return {key: _harmless(value) for key, value in row.items()}
+
+
+def _harmless(value: Any) -> Any:
+    # Names that are no valid UTF-8 cannot be written as they are.
+    return as_cell(value.encode(errors="replace").decode() if isinstance(value, str) else value)
