@@ -44,7 +44,7 @@ def printable(text: str) -> str:
 
 
 def _number(line: Mapping[str, Any]) -> str:
-    return "  -  " if line["p_fake"] is None else f"{line['p_fake']:5.2f}"
+    return "   - " if line["p_fake"] is None else f"{line['p_fake']:5.2f}"
 
 
 def _reason(line: Mapping[str, Any]) -> str:

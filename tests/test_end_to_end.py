@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image as PillowImage
 
 from dfpipe.demo import clip_frames, write_clip
-from dfpipe.types import Label
+from dfpipe.types import Image, Label
 
 DFPIPE = [sys.executable, "-m", "dfpipe"]
 
@@ -50,6 +53,84 @@ def test_demo_needs_no_data_and_judges_right(tmp_path: Path) -> None:
     assert "made up" in out
     verdicts = (tmp_path / "my demo" / "verdicts" / "verdicts.jsonl").read_text().splitlines()
     assert len(verdicts) == 7
+
+
+def stills(folder: Path, count: int, start: int = 0) -> None:
+    """Different pictures of one face, cheap to judge."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(start, start + count):
+        write_still(folder / f"{i:02d}.png", next(clip_frames(100 + i, Label.REAL)))
+
+
+def write_still(path: Path, image: Image) -> None:
+    """Appears whole, as a file that is moved into a folder does."""
+    PillowImage.fromarray(image).save(path.with_name(f".{path.name}"), format="PNG")
+    path.with_name(f".{path.name}").rename(path)
+
+
+def verdict_lines(out: Path) -> list[dict[str, Any]]:
+    """Whole lines of verdicts.jsonl; the last one may be half-written."""
+    path = out / "verdicts.jsonl"
+    text = path.read_text() if path.is_file() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_killed_in_a_folder_and_run_again_each_is_judged_once(model: Path, tmp_path: Path) -> None:
+    stills(tmp_path / "in", 16)
+    out = tmp_path / "out"
+    words = ["infer", tmp_path / "in", "--model", model, "--out", out, "--workers", "1"]
+    run = subprocess.Popen([*DFPIPE, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(verdict_lines(out)) >= 4 or run.poll() is not None)
+    run.kill()
+    run.wait()
+    before = {line["path"]: line for line in verdict_lines(out)}
+    assert 4 <= len(before) < 16
+    printed = dfpipe(*words, cwd=tmp_path)
+    after = {line["path"]: line for line in verdict_lines(out)}
+    assert sorted(Path(path).name for path in after) == [f"{i:02d}.png" for i in range(16)]
+    assert {path: after[path] for path in before} == before  # not judged again: even the time is the same
+    assert len(before) <= printed.count("(judged before)") <= len(before) + 1  # the ledger may know one line more
+    assert not list(out.glob(".tmp*"))
+    for line in after.values():
+        assert (out / line["report"]).read_text().endswith("</html>")
+        assert json.loads((out / line["report"]).with_name("report.json").read_text()) == line
+
+
+@pytest.mark.slow
+def test_watch_judges_what_arrives_and_survives_a_kill(model: Path, tmp_path: Path) -> None:
+    inbox, out = tmp_path / "in box", tmp_path / "out"
+    stills(inbox, 1)
+    words = ["watch", inbox, "--model", model, "--out", out, "--workers", "1", "--every", "0.2", "--settle", "0.4"]
+    command = [*DFPIPE, *map(str, words)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(verdict_lines(out)) == 1)
+    (inbox / "text.mp4").write_text("no clip")
+    stills(inbox, 2, start=1)
+    wait_for(lambda: len(verdict_lines(out)) == 4)
+    first.kill()
+    first.wait()
+    before = verdict_lines(out)
+    stills(inbox, 1, start=3)  # arrives while nobody watches
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(verdict_lines(out)) == 5)
+    second.send_signal(signal.SIGINT)
+    printed, told = second.communicate(timeout=60)
+    assert second.returncode == 130, told
+    assert "Traceback" not in told
+    assert "03.png" in printed
+    assert "00.png" not in printed  # judged before, and not said again
+    after = {line["path"]: line for line in verdict_lines(out)}
+    assert len(after) == 5
+    assert {line["path"]: after[line["path"]] for line in before} == {line["path"]: line for line in before}
+    assert after[str(inbox / "text.mp4")]["verdict"] == "ERROR"
 
 
 def test_ctrl_c_stops_cleanly_and_leaves_no_child(clips: Path, tmp_path: Path) -> None:

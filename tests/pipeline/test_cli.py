@@ -1,16 +1,19 @@
 """The command line through click's own runner, and its exit codes."""
 
 import json
-import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image as PillowImage
 
 from dfpipe import cli
+from dfpipe.demo import clip_frames
 from dfpipe.errors import DfpipeError
+from dfpipe.types import Label
 
 FAST = ["--engine", "serial", "--config", "demo", "--set", "preprocess.faces.frames=6"]
 
@@ -110,6 +113,39 @@ def test_infer_json_is_clean_on_stdout(run: Callable[..., Result], clip: Path, m
     assert str(model) in result.stderr
 
 
+def test_infer_goes_on_where_it_was(run: Callable[..., Result], model: Path, tmp_path: Path) -> None:
+    for i in range(2):
+        PillowImage.fromarray(next(clip_frames(70 + i, Label.REAL))).save(tmp_path / f"{i}.png")
+    words = ["--model", model, "--engine", "serial"]
+    first = run("infer", tmp_path / "0.png", *words)
+    again = run("infer", f"{tmp_path}/*.png", *words)
+    assert first.exit_code == again.exit_code == 0
+    assert [line.count("(judged before)") for line in again.stdout.splitlines()[1:3]] in ([1, 0], [0, 1])
+    assert again.stdout.splitlines()[-1].startswith("2 inputs: ")
+    Path("list.txt").write_text(f"{tmp_path}/1.png\n")
+    listed = run("infer", "@list.txt", *words, "--json")
+    assert json.loads(listed.stdout)["path"] == f"{tmp_path}/1.png"
+
+
+def test_infer_draws_and_explains(run: Callable[..., Result], model: Path, tmp_path: Path) -> None:
+    PillowImage.fromarray(next(clip_frames(72, Label.FAKE))).save(tmp_path / "a.png")
+    flags = ["--model", model, "--engine", "serial", "--overlay", "--heatmap", "--frames", "3", "--json"]
+    line = json.loads(run("infer", tmp_path / "a.png", *flags).stdout)
+    assert line["rule"]["frames"] == 3
+    report = Path("verdicts", line["report"])
+    assert report.with_name("overlay.jpg").is_file()
+    assert "Grad-CAM" in report.read_text()
+
+
+def test_infer_refuses_what_cannot_be(run: Callable[..., Result], model: Path, clip: Path, tmp_path: Path) -> None:
+    check_failure(run("infer", f"{tmp_path}/*.mp4", "--model", model), 2, "nothing matches")
+    check_failure(run("infer", f"@{tmp_path}/gone.txt", "--model", model), 2, "cannot be read")
+    check_failure(run("infer", clip, "--model", model, "--model", model), 2, "twice")
+    check_failure(run("infer", clip, "--model", model, "--redo", "broken"), 2, "--redo")
+    check_failure(run("infer", clip, "--frames", "0", "--model", model), 2, "--frames")
+    check_failure(run("watch", tmp_path / "gone", "--model", model), 2, "no such folder")
+
+
 def test_the_newest_trained_model_is_taken_and_named(run: Callable[..., Result], clip: Path, model: Path) -> None:
     shutil.copytree(model.parent, Path("runs") / "mine")
     result = run("infer", clip, "--engine", "serial")
@@ -144,11 +180,18 @@ def test_disk_full_and_memory_are_exit_5(run: Callable[..., Result], monkeypatch
 
 
 def test_a_full_disk_stops_cleanly(run: Callable[..., Result], clip: Path, model: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    Path("v").mkdir()
-    os.symlink("/dev/full", "v/verdicts.jsonl")
-    check_failure(run("infer", clip, "--model", model, "--engine", "serial", "--out", "v"), 5, "no space left")
+    """Files may not grow beyond 34 kB, as if the disk were full: the report does not fit, and nothing of it is left."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    words = ["infer", clip, "--model", model, "--engine", "serial", "--heatmap", "--out", "v"]
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (34_000, before[1]))
+        result = run(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    check_failure(result, 5, "no space left")
+    assert not list(Path("v").glob("*/"))
+    assert Path("v/verdicts.jsonl").read_text() == ""
+    assert run(*words).exit_code == 0  # with space again, the same command goes on
 
 
 def test_bugs_are_not_hidden(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dfpipe.errors import UnreadableMedia, UsageError
-from dfpipe.files import atomic_file, locked, sha256_file, sweep
+from dfpipe.files import atomic_file, atomic_folder, locked, sha256_file, sweep
 
 
 def test_atomic_file_replaces_in_one_step(tmp_path: Path) -> None:
@@ -67,3 +67,17 @@ def test_sha256(tmp_path: Path) -> None:
     assert sha256_file(tmp_path / "a").startswith("ba7816bf8f01cfea")  # FIPS 180-2, appendix B.1
     with pytest.raises(UnreadableMedia):
         sha256_file(tmp_path / "b")
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "a") as folder:
+        (folder / "old").touch()
+        assert not (tmp_path / "a").exists()
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "a") as folder:
+        (folder / "new").touch()
+        raise RuntimeError
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["old"]
+    with atomic_folder(tmp_path / "a") as folder:
+        (folder / "new").touch()
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]

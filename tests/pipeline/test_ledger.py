@@ -34,3 +34,10 @@ def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(UsageError, match="another version"):
         Ledger(tmp_path / "l.sqlite")
+
+
+def test_one_row(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.record("a", "1", {"state": "ok"})
+    assert ledger.row("a") == {"state": "ok"}
+    assert ledger.row("b") is None

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,26 @@ def test_every_input_gets_its_result(engine: str) -> None:
     assert results(math.factorial, list(range(20)), engine=engine, workers=2) == {
         n: math.factorial(n) for n in range(20)
     }
+
+
+@pytest.mark.parametrize("engine", ["serial", "local"])
+def test_a_source_may_have_nothing_for_now(engine: str) -> None:
+    """What came before is finished while the source waits: it asks for results before it gives the next input."""
+    found: dict[int, int] = {}
+    deadline = time.monotonic() + 60
+
+    def source() -> Iterator[int | None]:
+        yield None
+        yield 3
+        while 3 not in found and time.monotonic() < deadline:
+            time.sleep(0.01)
+            yield None
+        yield 4
+
+    for number, result in run_all(math.factorial, source(), setup=NOTHING, engine=engine, workers=2):
+        found[number] = result
+    assert found == {3: 6, 4: 24}
+    assert time.monotonic() < deadline
 
 
 def test_a_hanging_child_is_killed_and_the_others_go_on() -> None:
