@@ -17,13 +17,14 @@ def one_line(line: Mapping[str, Any]) -> str:
     return f"{line['verdict']:<9} {_number(line)}  {printable(line['path'])}  {_reason(line)}"
 
 
-def paragraph(line: Mapping[str, Any], width: int, colour: bool) -> str:
+def paragraph(line: Mapping[str, Any], width: int, colour: bool, note: str = "") -> str:
     """A verdict for a person at a terminal: a row of the table under `HEADER`, and the reasons below it.
 
     Args:
         line: Of verdicts.jsonl.
         width: Columns.
         colour: Whether the terminal shows colours.
+        note: What else is to be said, below the reasons.
     """
     width = max(width, _MIN_WIDTH)
     room = width - len(_INDENT)
@@ -32,7 +33,7 @@ def paragraph(line: Mapping[str, Any], width: int, colour: bool) -> str:
     told = [_reason(line), line["how_sure"]]
     if line["cautions"]:
         told.append(f"limits: {'; '.join(line['cautions'])}")
-    for text in filter(None, told):
+    for text in filter(None, [*told, note]):
         wrapped = textwrap.wrap(text, room, break_on_hyphens=False)
         rows += [_INDENT + _coloured(row, _DIM, colour) for row in wrapped]
     return "\n".join(rows)

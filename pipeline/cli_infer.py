@@ -169,7 +169,7 @@ def _teller(as_json: bool, progress: Any) -> Callable[[dict[str, Any], bool], No
         if as_json:
             text = json.dumps(line)
         elif terminal:
-            text = paragraph(line, shutil.get_terminal_size().columns, _has_colour()) + again
+            text = paragraph(line, shutil.get_terminal_size().columns, _has_colour(), again.strip())
         else:
             text = one_line(line) + again
         progress.write(text)
