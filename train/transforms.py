@@ -30,6 +30,7 @@ class Sample:
     label: int
     landmarks: Points | None  # (5, 2) in px of the crop; None = unknown, or where an upright face has them
     crop_scale: float  # side of the crop / longer side of the face box
+    blend_share: float = 0.5  # how often `self_blend` makes a fake of a real face
 
 
 # A drawing gives (3, S, S) float32 in 0..1 and the label, which differs from the sample's where a real face became a fake.
@@ -70,13 +71,13 @@ def _strong(size: int) -> Drawing:
 
 
 def _self_blend(size: int) -> Drawing:
-    """Half of the real faces become fakes, then all as `_strong`."""
+    """A share of the real faces become fakes, then all as `_strong`."""
     placed = _placed(size)
 
     def draw(sample: Sample) -> tuple[Tensor, float]:
         image, landmarks, label, rng = _array(sample), _landmarks(sample), sample.label, _random()
         if label == Label.REAL:
-            image, label = real_or_blended(image, landmarks, rng)
+            image, label = real_or_blended(image, landmarks, rng, sample.blend_share)
         return placed(degraded(image, landmarks, rng)), float(label)
 
     return draw
