@@ -125,6 +125,7 @@ class StageConfig:
     learning_rate: float = 0.0
     schedule: str = ""
     image_size: int = 0  # px that this phase trains on; validation stays at train.image_size
+    augment: str = ""
 
     def __post_init__(self) -> None:
         _require(not self.free or _is_free(self.free), f"train.stages: free {FREE_FORMS}, not {self.free!r}")
@@ -159,7 +160,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none | balanced: the rarer label counts more in the loss
     balance: str = "source"  # none | label | source | dataset_label | dataset_root | paired: how often what is shown
-    augment: str = "strong"  # none | light | strong | self_blend
+    augment: str = "strong"  # none | light | recoded | strong | self_blend
     blend_share: float = 0.5  # of the real crops shown that self_blend turns into fakes
     samples_per_epoch: int = 0  # 0 = all
     clip_norm: float = 0.0  # of the whole gradient; 0 = no clipping

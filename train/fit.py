@@ -100,10 +100,10 @@ class Fit:
         mine = [(i, 0) for i in range(world.rank, len(holding), world.size)]
         self.holding = loader(holding, mine, 2 * cfg.batch_size, cfg.loader_workers, pinned)
 
-    def _show_at(self, side: int) -> None:
-        """Training crops of another size from here on; the order in which they come stays."""
+    def _show_as(self, stage: Stage) -> None:
+        """Training crops in the size and the augmentation of a phase from here on; the order in which they come stays."""
         cfg, task = self.cfg, self.task
-        crops = CropDataset(task.manifest, task.rows["train"], side, cfg.augment, cfg.blend_share)
+        crops = CropDataset(task.manifest, task.rows["train"], stage.image_size, stage.augment, cfg.blend_share)
         self.fitting = loader(crops, self.sampler, cfg.batch_size, cfg.loader_workers, self.device.type == "cuda")
 
     # ---- phases and epochs -------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class Fit:
     def _enter(self, stage: Stage) -> None:
         """Begins a phase, or goes on in the one that a kill interrupted."""
         set_free(self.network, stage.free)
-        self._show_at(stage.image_size)
+        self._show_as(stage)
         parameters = learning(self.network)
         self.model = self.world.shared(self.network, self.device)
         self.optimizer = create_optimizer(self.cfg, stage, parameters)

@@ -179,6 +179,7 @@ def _prepare(
     free = (free_bytes(device) or 0) // world.size or None if device.type == "cpu" else None
     for stage in stages_of(cfg):
         choose(SCHEDULES, stage.schedule, "train.stages: schedule")
+        choose(AUGMENTATIONS, stage.augment, "train.stages: augment")
         set_free(network, stage.free)
         check_fits(network, stage.image_size, cfg.batch_size, free)
     torch.manual_seed(config.seed + 1 + world.rank)  # dropout differs between processes

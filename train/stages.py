@@ -21,6 +21,7 @@ class Stage:
     learning_rate: float
     schedule: str
     image_size: int  # px that it trains on
+    augment: str
 
 
 def stages_of(config: TrainConfig) -> list[Stage]:
@@ -32,6 +33,7 @@ def stages_of(config: TrainConfig) -> list[Stage]:
             stage.learning_rate or config.learning_rate,
             stage.schedule or config.schedule,
             stage.image_size or config.image_size,
+            stage.augment or config.augment,
         )
         for stage in config.stages or (StageConfig(),)
     ]

@@ -20,6 +20,7 @@ from dfpipe.types import Image, Label
 ROTATION_DEGREES = 10.0
 CROP_AREA = (0.8, 1.0)  # share of the picture that is kept
 CROP_RATIO = (0.95, 1.05)
+RECODING = ("shrink", "jpeg", "video")  # of the steps of degrade.py
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +63,15 @@ def _light(size: int) -> Drawing:
     """Flip, rotation, crop."""
     placed = _placed(size)
     return lambda sample: (placed(_array(sample)), float(sample.label))
+
+
+def _recoded(size: int) -> Drawing:
+    """What networks alone do to a picture, then as `_light`: for trainings too short for `_strong`."""
+    placed = _placed(size)
+    return lambda sample: (
+        placed(degraded(_array(sample), _landmarks(sample), _random(), RECODING)),
+        float(sample.label),
+    )
 
 
 def _strong(size: int) -> Drawing:
@@ -120,6 +130,7 @@ def _landmarks(sample: Sample) -> Points:
 AUGMENTATIONS: dict[str, Callable[[int], Drawing]] = {
     "none": _none,
     "light": _light,
+    "recoded": _recoded,
     "strong": _strong,
     "self_blend": _self_blend,
 }
