@@ -121,6 +121,6 @@ def test_a_recipe_says_where_it_comes_from(name: str) -> None:
     assert len(about(name)[0]) <= 125
     if name not in ("default", "demo"):
         assert "Where it comes from" in text
-    if name not in ("default", "demo", "mobilenet_v2"):
+    if name not in ("default", "demo", "mobilenet_v2", "default_model"):
         assert "Reported there" in text
         assert load_config(name).train != TrainConfig()
