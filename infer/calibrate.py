@@ -21,7 +21,7 @@ from dfpipe.infer.calibration import (
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.guards import check_fit, check_leaks, without
 from dfpipe.infer.levels import Level, levels_of
-from dfpipe.infer.record import EVALUATIONS, STRESS
+from dfpipe.infer.record import EVALUATIONS, SHIPPED, STRESS
 from dfpipe.infer.scores import Scores
 from dfpipe.infer.scoring import rows_of, score_manifest
 from dfpipe.preprocess.manifest import read_inputs, read_manifest
@@ -120,7 +120,7 @@ def _warn_of_silence(band: tuple[float, float], error_rate: float) -> None:
 
 def _without_stale(metrics: dict[str, Any]) -> dict[str, Any]:
     """Figures that do not depend on the calibration."""
-    if stale := {EVALUATIONS, STRESS} & set(metrics):
+    if stale := {EVALUATIONS, STRESS, SHIPPED} & set(metrics):
         log.warning(
             "the %s in the file were measured before and are dropped: measure again", " and ".join(sorted(stale))
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dfpipe.infer.page import figure, share
-from dfpipe.infer.record import EVALUATIONS, STRESS
+from dfpipe.infer.record import EVALUATIONS, SHIPPED, SHIPPED_METRICS, STRESS
 from dfpipe.infer.summary import TITLES, stress_markdown, with_interval
 from dfpipe.preprocess.charts import plain
 from dfpipe.train.modelfile import ModelCard, read_card
@@ -36,6 +36,7 @@ def model_card(path: Path) -> str:
     parts = [
         f"# Model card: {_text(card.name)}",
         _input(card),
+        _shipped(card.metrics.get(SHIPPED)),
         "## Training data",
         _training_data(card.data),
         "## Figures",
@@ -74,6 +75,18 @@ def _input(card: ModelCard) -> str:
     )
 
 
+def _shipped(kinds: Mapping[str, Any] | None) -> str:
+    """The few figures that also stand beside verdicts: a use of its own for each kind of input."""
+    if not kinds:
+        return ""
+    heads = ["kind of input", "inputs", *(TITLES[metric] for metric in SHIPPED_METRICS), "measured on"]
+    rows = [
+        [_text(kind), f"{found['n']:,}", *(figure(found[m]) for m in SHIPPED_METRICS), _text(found["measured_on"])]
+        for kind, found in kinds.items()
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
 def _training_data(data: Mapping[str, Any]) -> str:
     lines = [f"- Data sets: {_text(', '.join(data.get('datasets', [])) or 'not said')}"]
     for split, labels in data.get("crops", {}).items():
@@ -103,8 +116,32 @@ def _evaluation(found: Mapping[str, Any]) -> str:
         f"intervals by bootstrap over groups. Overlap with the training data: {_text(found['leaks'])}. "
         f"Inputs: `{found['fingerprint'][:16]}`."
     )
-    rows = [f"| {title} | {with_interval(found, metric)} |" for metric, title in TITLES.items()]
-    return "\n".join([head, "", "| per clip | |", "|---|---|", *rows])
+    known = {metric: title for metric, title in TITLES.items() if found["metrics"][metric] is not None}
+    rows = [f"| {title} | {with_interval(found, metric)} |" for metric, title in known.items()]
+    parts = ["\n".join([head, "", "| per clip | |", "|---|---|", *rows])]
+    return "\n\n".join([*parts, *_verdicts(found.get("verdicts", {})), *_methods(found.get("methods", {}))])
+
+
+def _verdicts(verdicts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What was said of how many: the false alarms, and what was missed, as counts."""
+    told = [
+        f"Of {sum(counts.values()):,} {label} inputs {counts['FAKE']:,} were called FAKE, "
+        f"{counts['UNCERTAIN']:,} UNCERTAIN, {counts['REAL']:,} REAL."
+        for label, counts in verdicts.items()
+        if sum(counts.values())
+    ]
+    return [" ".join(told)] if told else []
+
+
+def _methods(methods: Mapping[str, Any]) -> list[str]:
+    """Each method against the real inputs of the same data sets."""
+    if not methods:
+        return []
+    rows = [
+        f"| {_text(name)} | {found['fake']:,} | {with_interval(found, 'auc')} | {with_interval(found, 'recall')} |"
+        for name, found in methods.items()
+    ]
+    return ["\n".join(["| method | fakes | AUC | found at the threshold |", "|---|---|---|---|", *rows])]
 
 
 def _stress(found: Mapping[str, Any]) -> str:

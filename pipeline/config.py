@@ -124,11 +124,14 @@ class StageConfig:
     epochs: int = 0
     learning_rate: float = 0.0
     schedule: str = ""
+    image_size: int = 0  # px that this phase trains on; validation stays at train.image_size
+    augment: str = ""
 
     def __post_init__(self) -> None:
         _require(not self.free or _is_free(self.free), f"train.stages: free {FREE_FORMS}, not {self.free!r}")
         _require(
-            self.epochs >= 0 and self.learning_rate >= 0, "train.stages: epochs and learning_rate must not be negative"
+            self.epochs >= 0 and self.learning_rate >= 0 and self.image_size >= 0,
+            "train.stages: epochs, learning_rate and image_size must not be negative",
         )
 
 
@@ -156,8 +159,9 @@ class TrainConfig:
     stages: tuple[StageConfig, ...] = ()  # phases one after the other; none = one phase with the values above
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none | balanced: the rarer label counts more in the loss
-    balance: str = "source"  # none | label | source | dataset_label | paired: what an epoch shows how often
-    augment: str = "strong"  # none | light | strong | self_blend
+    balance: str = "source"  # none | label | source | dataset_label | dataset_root | paired: how often what is shown
+    augment: str = "strong"  # none | light | recoded | strong | self_blend
+    blend_share: float = 0.5  # of the real crops shown that self_blend turns into fakes
     samples_per_epoch: int = 0  # 0 = all
     clip_norm: float = 0.0  # of the whole gradient; 0 = no clipping
     ema: float = 0.0  # decay of the running mean of the weights that is validated and kept; 0 = off
@@ -185,6 +189,7 @@ class TrainConfig:
         _require(0 < self.plateau_factor < 1, "train.plateau_factor must lie between 0 and 1")
         _require(0 <= self.label_smoothing < 0.5, "train.label_smoothing must lie in 0..0.5, 0.5 excluded")
         _require(0 <= self.ema < 1, "train.ema must lie in 0..1, 1 excluded")
+        _require(0 <= self.blend_share <= 1, "train.blend_share must lie in 0..1")
         _require(_is_free(self.free), f"train.free {FREE_FORMS}, not {self.free!r}")
         for name, known in (("pretrained", ("auto", "imagenet", "none")), ("class_weights", ("none", "balanced"))):
             value = getattr(self, name)

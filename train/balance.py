@@ -51,19 +51,25 @@ def _source(kinds: Kinds, rng: np.random.Generator) -> Indices:
     """
     by_label = _parts(kinds.labels)
     most = max(len(members) for members in by_label)
-    shown = []
-    for members in by_label:
-        sources = [members[part] for part in _parts(kinds.sources[members])]
-        rng.shuffle(sources)  # whom the remainder of the division falls to
-        counts = np.full(len(sources), most // len(sources))
-        counts[: most % len(sources)] += 1
-        shown += [_repeated(part, count, rng) for part, count in zip(sources, counts, strict=True)]
-    return rng.permutation(np.concatenate(shown))
+    return rng.permutation(np.concatenate([_by_source(members, kinds.sources, most, rng) for members in by_label]))
 
 
 def _dataset_label(kinds: Kinds, rng: np.random.Generator) -> Indices:
     """Every dataset's real and every dataset's fake crops as often as the commonest of these cells."""
     return _levelled(_parts(2 * kinds.datasets + kinds.labels), rng)
+
+
+def _dataset_root(kinds: Kinds, rng: np.random.Generator) -> Indices:
+    """Every dataset's real and every dataset's fake crops as often as the square root of their number; sources alike.
+
+    Small collections, which hold what the large ones lack, are seen more than their number, yet not so often that the
+    network learns them by heart. After Mahajan et al., "Exploring the Limits of Weakly Supervised Pretraining", ECCV 2018.
+    """
+    cells = _parts(2 * kinds.datasets + kinds.labels)
+    roots = np.sqrt([len(members) for members in cells])
+    counts = np.maximum(1, np.rint(roots / roots.sum() * len(kinds))).astype(np.int64)
+    shown = [_by_source(members, kinds.sources, int(n), rng) for members, n in zip(cells, counts, strict=True)]
+    return rng.permutation(np.concatenate(shown))
 
 
 def _paired(kinds: Kinds, rng: np.random.Generator) -> Indices:
@@ -89,6 +95,15 @@ def _parts(keys: Indices) -> list[Indices]:
     return [np.flatnonzero(keys == key) for key in np.unique(keys)]
 
 
+def _by_source(members: Indices, source_of: Indices, total: int, rng: np.random.Generator) -> Indices:
+    """`total` members, every source of theirs equally often, give or take one."""
+    sources = [members[part] for part in _parts(source_of[members])]
+    rng.shuffle(sources)  # whom the remainder of the division falls to
+    counts = np.full(len(sources), total // len(sources))
+    counts[: total % len(sources)] += 1
+    return np.concatenate([_repeated(part, count, rng) for part, count in zip(sources, counts, strict=True)])
+
+
 def _levelled(parts: Sequence[Indices], rng: np.random.Generator) -> Indices:
     """All parts as often as the largest, mixed."""
     most = max(len(members) for members in parts)
@@ -97,7 +112,7 @@ def _levelled(parts: Sequence[Indices], rng: np.random.Generator) -> Indices:
 
 def _repeated(members: Indices, count: int, rng: np.random.Generator) -> Indices:
     """`count` members, each as often as any other, give or take one."""
-    rounds = -(-count // len(members))
+    rounds = max(1, -(-count // len(members)))
     return np.concatenate([rng.permutation(members) for _ in range(rounds)])[:count]
 
 
@@ -106,6 +121,7 @@ BALANCES: dict[str, Callable[[Kinds, np.random.Generator], Indices]] = {
     "label": _label,
     "source": _source,
     "dataset_label": _dataset_label,
+    "dataset_root": _dataset_root,
     "paired": _paired,
 }
 

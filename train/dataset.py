@@ -22,12 +22,15 @@ _BOX = ("x1", "y1", "x2", "y2")
 class CropDataset(Dataset[tuple[Tensor, Tensor]]):
     """Crops of some rows of a manifest. Indexed by `Draw`, so that what is drawn does not depend on loader processes."""
 
-    def __init__(self, manifest: Manifest, rows: Sequence[int], image_size: int, augment: str) -> None:
+    def __init__(
+        self, manifest: Manifest, rows: Sequence[int], image_size: int, augment: str, blend_share: float = 0.5
+    ) -> None:
         columns = manifest.columns
         self._paths = [str(manifest.path(row)) for row in rows]
         self.labels: list[int] = [columns["label"][row] for row in rows]
         self.image_size = image_size
         self.augment = augment
+        self.blend_share = blend_share
         self._scales = np.array([columns["crop_scale"][row] for row in rows], np.float32)
         self._boxes = np.array([[columns[side][row] for side in _BOX] for row in rows], np.float32)
         self._landmarks = _landmarks(manifest, rows)
@@ -66,7 +69,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         x1, y1, x2, y2 = self._boxes[position].tolist()
         landmarks, box = self._landmarks[position], FaceBox(x1, y1, x2, y2, 1.0)
         known = None if np.isnan(landmarks).any() else landmarks_in_crop(landmarks, box, scale, picture.shape[0])
-        return Sample(image, self.labels[position], known, scale)
+        return Sample(image, self.labels[position], known, scale, self.blend_share)
 
 
 def _landmarks(manifest: Manifest, rows: Sequence[int]) -> Points:

@@ -7,7 +7,7 @@ still show whether it is real. All chance comes from the generator that is hande
 (selimsef/dfdc_deepfake_challenge, train_classifier.py); where it names no range, that of its library's defaults.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
 
 import av
@@ -43,15 +43,16 @@ _YIQ = np.array([_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)])  # NTS
 _MIN_CODED = 16  # px, one macroblock of H.264
 
 
-def degraded(image: Image, landmarks: Points, rng: Random) -> Image:
+def degraded(image: Image, landmarks: Points, rng: Random, only: Collection[str] = ()) -> Image:
     """Sends a picture through some of `STEPS`, each with its own probability.
 
     Args:
         image: RGB uint8 (H, W, 3).
         landmarks: (5, 2) in px of `image`: eyes, nose, mouth corners.
         rng: Decides everything.
+        only: Keys of `STEPS`; none = all.
     """
-    for step, probability in STEPS.values():
+    for step, probability in [STEPS[name] for name in STEPS if not only or name in only]:
         if rng.random() < probability:
             image = step(image, landmarks, rng)
     return image

@@ -62,7 +62,7 @@ def export_onnx(model: Path, out: Path, data: Path | None = None) -> Exported:
     """
     onnxruntime = [_needed(name) for name in PACKAGES][-1]
     loaded = load_model(model)
-    pictures, where = _pictures(loaded, data)
+    pictures, where = check_pictures(loaded, data)
     with atomic_file(out) as temporary:
         _program(loaded).save(str(temporary), external_data=False)
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
@@ -127,7 +127,7 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _pictures(loaded: LoadedModel, data: Path | None) -> tuple[Tensor, str]:
+def check_pictures(loaded: LoadedModel, data: Path | None) -> tuple[Tensor, str]:
     """As many pictures as the check wants, (N, 3, S, S), and what they are."""
     side, count = loaded.card.image_size, sum(BATCHES)
     if data is None:

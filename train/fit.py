@@ -96,11 +96,15 @@ class Fit:
         self.sampler = EpochSampler(kinds, cfg.balance, seed, cfg.samples_per_epoch, cfg.batch_size, world)
         weights = class_weights(kinds, self.sampler.order()) if cfg.class_weights == "balanced" else (1.0, 1.0)
         self.weights = torch.tensor(weights, device=self.device)
-        fitting = CropDataset(task.manifest, rows, cfg.image_size, cfg.augment)
-        self.fitting = loader(fitting, self.sampler, cfg.batch_size, cfg.loader_workers, pinned)
         holding = CropDataset(task.manifest, task.rows["validation"], cfg.image_size, "none")
         mine = [(i, 0) for i in range(world.rank, len(holding), world.size)]
         self.holding = loader(holding, mine, 2 * cfg.batch_size, cfg.loader_workers, pinned)
+
+    def _show_as(self, stage: Stage) -> None:
+        """Training crops in the size and the augmentation of a phase from here on; the order in which they come stays."""
+        cfg, task = self.cfg, self.task
+        crops = CropDataset(task.manifest, task.rows["train"], stage.image_size, stage.augment, cfg.blend_share)
+        self.fitting = loader(crops, self.sampler, cfg.batch_size, cfg.loader_workers, self.device.type == "cuda")
 
     # ---- phases and epochs -------------------------------------------------------------------------------------------
 
@@ -139,6 +143,7 @@ class Fit:
     def _enter(self, stage: Stage) -> None:
         """Begins a phase, or goes on in the one that a kill interrupted."""
         set_free(self.network, stage.free)
+        self._show_as(stage)
         parameters = learning(self.network)
         self.model = self.world.shared(self.network, self.device)
         self.optimizer = create_optimizer(self.cfg, stage, parameters)
@@ -151,7 +156,8 @@ class Fit:
             count = sum(p.numel() for p in parameters)
             name = f"phase {self.place.stage + 1} of {len(self.stages)}"
             log.info(
-                "%s: %s, %s parameters learn, learning rate %g", name, stage.free, f"{count:,}", stage.learning_rate
+                "%s: %s, %s parameters learn, learning rate %g, %d px",
+                *(name, stage.free, f"{count:,}", stage.learning_rate, stage.image_size),
             )
 
     def _batches(self) -> int:

@@ -149,7 +149,8 @@ def show(config: Config, data: Path, out: Path) -> None:
     cfg = config.train
     choose(AUGMENTATIONS, cfg.augment, "train.augment")
     manifest = read_manifest(data)
-    show_batch(CropDataset(manifest, training_rows(manifest)["train"], cfg.image_size, cfg.augment), out, config.seed)
+    rows = training_rows(manifest)["train"]
+    show_batch(CropDataset(manifest, rows, cfg.image_size, cfg.augment, cfg.blend_share), out, config.seed)
 
 
 def first_process() -> bool:
@@ -178,8 +179,9 @@ def _prepare(
     free = (free_bytes(device) or 0) // world.size or None if device.type == "cpu" else None
     for stage in stages_of(cfg):
         choose(SCHEDULES, stage.schedule, "train.stages: schedule")
+        choose(AUGMENTATIONS, stage.augment, "train.stages: augment")
         set_free(network, stage.free)
-        check_fits(network, cfg.image_size, cfg.batch_size, free)
+        check_fits(network, stage.image_size, cfg.batch_size, free)
     torch.manual_seed(config.seed + 1 + world.rank)  # dropout differs between processes
     several = f", {world.size} processes x {cfg.batch_size} crops a step" if world.size > 1 else ""
     if world.first:

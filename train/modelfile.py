@@ -15,6 +15,7 @@ from typing import Any
 import safetensors
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from dfpipe import __version__
 from dfpipe.config import FacesConfig, HeadConfig, from_mapping, to_mapping
@@ -27,6 +28,7 @@ Network = FaceClassifier | Ensemble
 
 VERSION = 2  # 1 had no head
 _KEY = "dfpipe"
+STORAGES = {"float32": torch.float32, "float16": torch.float16}
 MAX_HEADER_BYTES = 16_000_000  # a header is a few kB; a lying one must not be read into memory
 
 
@@ -47,6 +49,9 @@ class ModelCard:
     metrics: dict[str, Any] = field(default_factory=dict)  # split -> metric -> value
     data: dict[str, Any] = field(default_factory=dict)  # what it was trained on: counts, datasets, split fingerprint
     config: dict[str, Any] = field(default_factory=dict)  # of the training run, as resolved
+    storage: str = (
+        "float32"  # how the file holds the weights, one of `STORAGES`; they are always computed with in float32
+    )
     ensemble: dict[str, Any] | None = None  # of several networks: how they are joined, and what each of them is
     code_version: str = __version__
     schema: int = VERSION
@@ -63,12 +68,26 @@ class LoadedModel:
 
 
 def save_model(path: Path, network: Network, card: ModelCard) -> None:
-    """Writes a model file, whole or not at all."""
+    """Writes a model file, whole or not at all.
+
+    Raises:
+        ModelFileError: A weight is too large for the storage that the card asks for.
+    """
     nested = {"faces": to_mapping(card.faces), "head": to_mapping(card.head)}
     text = json.dumps({**dataclasses.asdict(card), **nested}, allow_nan=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: _stored(name, tensor, card.storage) for name, tensor in network.state_dict().items()}
     with atomic_file(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: text})
+
+
+def _stored(name: str, tensor: Tensor, storage: str) -> Tensor:
+    """A tensor as the file holds it: whole numbers stay what they are."""
+    kept = tensor.detach().cpu().contiguous()
+    if kept.is_floating_point():
+        kept = kept.to(STORAGES[storage])
+        if not bool(torch.isfinite(kept).all()) and bool(torch.isfinite(tensor).all()):
+            raise ModelFileError(f"tensor {name} holds values too large for {storage}: keep this model in float32")
+    return kept
 
 
 def load_model(path: Path, device: torch.device | None = None) -> LoadedModel:
@@ -122,6 +141,8 @@ def read_card(path: Path) -> ModelCard:
 def _card_from(values: Mapping[str, Any]) -> ModelCard:
     if values.get("schema") != VERSION:
         raise ValueError(f"schema {values.get('schema')}, this dfpipe reads {VERSION}")
+    if values.get("storage", "float32") not in STORAGES:
+        raise ValueError(f"storage {values['storage']!r}, this dfpipe knows {', '.join(STORAGES)}")
     known = {f.name for f in dataclasses.fields(ModelCard)}
     fields = {key: value for key, value in values.items() if key in known}
     for key in ("mean", "std", "band"):

@@ -13,8 +13,6 @@ from dfpipe.preprocess.crops import LANDMARKS, Points, similarity
 from dfpipe.train.degrade import Random, colour_matrix
 from dfpipe.types import Image, Label
 
-FAKE_SHARE = 0.5  # of the real faces shown; SBI shows every face once as it is and once blended
-
 # Half the outline of an upright face, from the chin up to the hairline, in the units of `LANDMARKS`. From mean adult
 # proportions, the eyes 62 mm apart: faces 135 mm wide, chin 112 mm below the eyes, hairline 65 mm above.
 _HALF = (
@@ -45,7 +43,7 @@ _FACE_SIDE = (
 )
 
 
-def real_or_blended(image: Image, landmarks: Points, rng: Random) -> tuple[Image, Label]:
+def real_or_blended(image: Image, landmarks: Points, rng: Random, share: float = 0.5) -> tuple[Image, Label]:
     """Shows a real face as it is or as a fake.
 
     What stays real is altered as often as the ground of a fake is: otherwise a sharpened background would mean fake.
@@ -54,8 +52,9 @@ def real_or_blended(image: Image, landmarks: Points, rng: Random) -> tuple[Image
         image: RGB uint8 (H, W, 3) of a real face.
         landmarks: (5, 2) in px of `image`.
         rng: Decides everything.
+        share: How often it becomes a fake; SBI shows every face once as it is and once blended.
     """
-    if rng.random() < FAKE_SHARE and (blended := self_blended(image, landmarks, rng)) is not None:
+    if rng.random() < share and (blended := self_blended(image, landmarks, rng)) is not None:
         return blended, Label.FAKE
     return _copies(image, rng)[1], Label.REAL
 

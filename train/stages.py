@@ -20,6 +20,8 @@ class Stage:
     epochs: int
     learning_rate: float
     schedule: str
+    image_size: int  # px that it trains on
+    augment: str
 
 
 def stages_of(config: TrainConfig) -> list[Stage]:
@@ -30,6 +32,8 @@ def stages_of(config: TrainConfig) -> list[Stage]:
             stage.epochs or config.epochs,
             stage.learning_rate or config.learning_rate,
             stage.schedule or config.schedule,
+            stage.image_size or config.image_size,
+            stage.augment or config.augment,
         )
         for stage in config.stages or (StageConfig(),)
     ]

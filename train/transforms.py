@@ -20,6 +20,7 @@ from dfpipe.types import Image, Label
 ROTATION_DEGREES = 10.0
 CROP_AREA = (0.8, 1.0)  # share of the picture that is kept
 CROP_RATIO = (0.95, 1.05)
+RECODING = ("shrink", "jpeg", "video")  # of the steps of degrade.py
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,7 @@ class Sample:
     label: int
     landmarks: Points | None  # (5, 2) in px of the crop; None = unknown, or where an upright face has them
     crop_scale: float  # side of the crop / longer side of the face box
+    blend_share: float = 0.5  # how often `self_blend` makes a fake of a real face
 
 
 # A drawing gives (3, S, S) float32 in 0..1 and the label, which differs from the sample's where a real face became a fake.
@@ -63,6 +65,15 @@ def _light(size: int) -> Drawing:
     return lambda sample: (placed(_array(sample)), float(sample.label))
 
 
+def _recoded(size: int) -> Drawing:
+    """What networks alone do to a picture, then as `_light`: for trainings too short for `_strong`."""
+    placed = _placed(size)
+    return lambda sample: (
+        placed(degraded(_array(sample), _landmarks(sample), _random(), RECODING)),
+        float(sample.label),
+    )
+
+
 def _strong(size: int) -> Drawing:
     """What cameras, editors and networks do to a picture, then as `_light`: in use, crops are cut from what they leave."""
     placed = _placed(size)
@@ -70,13 +81,13 @@ def _strong(size: int) -> Drawing:
 
 
 def _self_blend(size: int) -> Drawing:
-    """Half of the real faces become fakes, then all as `_strong`."""
+    """A share of the real faces become fakes, then all as `_strong`."""
     placed = _placed(size)
 
     def draw(sample: Sample) -> tuple[Tensor, float]:
         image, landmarks, label, rng = _array(sample), _landmarks(sample), sample.label, _random()
         if label == Label.REAL:
-            image, label = real_or_blended(image, landmarks, rng)
+            image, label = real_or_blended(image, landmarks, rng, sample.blend_share)
         return placed(degraded(image, landmarks, rng)), float(label)
 
     return draw
@@ -119,6 +130,7 @@ def _landmarks(sample: Sample) -> Points:
 AUGMENTATIONS: dict[str, Callable[[int], Drawing]] = {
     "none": _none,
     "light": _light,
+    "recoded": _recoded,
     "strong": _strong,
     "self_blend": _self_blend,
 }

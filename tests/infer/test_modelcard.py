@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from dfpipe.errors import ModelFileError
 from dfpipe.infer.calibrate import calibrate
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.modelcard import model_card
-from dfpipe.infer.record import STRESS, record
+from dfpipe.infer.record import EVALUATIONS, SHIPPED, STRESS, record, record_shipped, shipped_record
+from dfpipe.infer.summary import TITLES
 from dfpipe.train.modelfile import load_model, read_card, save_model
 
 
@@ -72,7 +74,39 @@ def test_a_card_quotes_what_was_measured(own: Path, faces: Path, tmp_path: Path,
     assert f"{clip['count']} clips" in text
     assert "| JPEG | quality 10 |" in text
     assert "Calibrated by platt" in text
+    assert re.search(r"Of \d+ real inputs \d+ were called FAKE, \d+ UNCERTAIN, \d+ REAL\.", text)
     assert "Not measured" not in text
+
+
+def test_figures_that_stand_beside_verdicts_open_the_card(own: Path) -> None:
+    clip = {"metrics": {"auc": 0.9123, "log_loss": 0.3, "accuracy": 0.85, "recall": 0.7, "fpr": None, "eer": 0.1}}
+    record_shipped(own, {"crops": shipped_record({**clip, "count": 12, "real": 6, "fake": 6}, "made <faces>")})
+    assert read_card(own).metrics[SHIPPED]["crops"] == {
+        **{"auc": 0.9123, "log_loss": 0.3, "accuracy": 0.85, "recall": 0.7, "fpr": None},
+        **{"n": 12, "real": 6, "fake": 6, "measured_on": "made <faces>"},
+    }
+    assert "| crops | 12 | 0.912 | 0.300 | 0.850 | 0.700 | undefined | made \\<faces\\> |" in model_card(own)
+
+
+def test_methods_are_told_apart(own: Path) -> None:
+    metrics = dict.fromkeys(TITLES, 0.5)
+    entry = {
+        **{"data": "d", "datasets": ["d"], "split": None, "fingerprint": "f", "coverage": {"inputs": 4, "share": 1.0}},
+        **{"count": 4, "real": 2, "fake": 2, "groups": 4, "threshold": 0.5, "leaks": "none found"},
+        **{"metrics": metrics, "intervals": dict.fromkeys(metrics)},
+        "verdicts": {"real": {"FAKE": 1, "UNCERTAIN": 0, "REAL": 1}, "fake": {"FAKE": 0, "UNCERTAIN": 0, "REAL": 0}},
+        "methods": {
+            "Face2Face": {
+                **{"fake": 1, "metrics": {"auc": 0.25, "recall": 0.75}},
+                "intervals": {"auc": [0.1, 0.4], "recall": None},
+            }
+        },
+    }
+    record(own, EVALUATIONS, entry)
+    text = model_card(own)
+    assert "| Face2Face | 1 | 0.250 (0.100 to 0.400) | 0.750 |" in text
+    assert "Of 2 real inputs 1 were called FAKE, 0 UNCERTAIN, 1 REAL." in text
+    assert "fake inputs" not in text
 
 
 def test_figures_of_the_same_inputs_are_replaced_and_others_kept(own: Path) -> None:
@@ -84,6 +118,7 @@ def test_figures_of_the_same_inputs_are_replaced_and_others_kept(own: Path) -> N
 
 def test_calibrating_drops_figures_of_the_old_threshold(own: Path, faces: Path, small_config: Config) -> None:
     record(own, STRESS, {"fingerprint": "a", "split": "test"})
+    record_shipped(own, {"crops": {"auc": 0.9}})
     calibrate(Detector.load(own, "cpu"), faces, own, small_config)
     assert set(read_card(own).metrics) == {"validation"}
 

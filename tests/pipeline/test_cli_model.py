@@ -1,6 +1,7 @@
 """`dfpipe model`, and the commands that train several models, through click's own runner."""
 
 import json
+import shutil
 from pathlib import Path
 
 import onnxruntime
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from dfpipe.cli import main
 from dfpipe.files import sha256_file
+from dfpipe.infer.record import EVALUATIONS, record, record_shipped
 from dfpipe.train.modelfile import load_model
 
 FAST = [
@@ -45,6 +47,26 @@ def test_show_tells_what_a_person_wants_to_know(model: Path) -> None:
         "dfpipe 0.",
     ):
         assert part in result.stdout, part
+
+
+def test_show_tells_figures_of_kinds_of_input_and_where_the_rest_is(model: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copy(model, tmp_path / "own.safetensors"))
+    record(own, EVALUATIONS, {"fingerprint": "a", "split": "test", "datasets": ["made"]})
+    record_shipped(own, {"crops": {"auc": 0.91, "n": 12}})
+    result = run("model", "show", own)
+    assert result.exit_code == 0, result.output
+    assert "measured on made: see 'dfpipe model card'" in " ".join(result.stdout.split())
+    assert "crops: auc 0.91, n 12" in result.stdout
+
+
+def test_pack_says_what_it_did(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "packed.safetensors"
+    result = run("model", "pack", model, "--out", out, "--licence", "research use")
+    assert result.exit_code == 0, result.output
+    assert "p_fake moves by" in result.stdout
+    told = json.loads(run("model", "pack", model, "--out", out, "--json").stdout)
+    assert told["path"] == str(out)
+    assert told["bytes"] == out.stat().st_size
 
 
 def test_show_as_json(model: Path) -> None:

@@ -41,6 +41,26 @@ def test_every_dataset_and_label_counts_the_same() -> None:
     assert cells == {(0, 0): 9, (0, 1): 9, (1, 1): 9}
 
 
+def test_cells_by_the_root_of_their_size_and_sources_alike_within() -> None:
+    sizes = {("large", 0): 400, ("large", 1): 400, ("small", 0): 25}
+    cells = [cell for cell, count in sizes.items() for _ in range(count)]
+    sources = ["many" if i < 700 else f"s{i}" for i in range(825)]
+    kinds = kinds_of([label for _, label in cells], sources, [dataset for dataset, _ in cells])
+    order = epoch_order(kinds, "dataset_root", 0, 0)
+    shown = Counter(cells[i] for i in order)
+    assert shown == {("large", 0): 367, ("large", 1): 367, ("small", 0): 92}  # 825 x 20 / 45, 20 / 45, 5 / 45
+    of_fakes = Counter(sources[i] for i in order if cells[i] == ("large", 1))
+    assert max(of_fakes.values()) - min(of_fakes.values()) <= 1
+    assert len(of_fakes) == 101
+
+
+def test_a_cell_with_more_sources_than_showings_leaves_some_to_other_epochs() -> None:
+    kinds = kinds_of([0] * 100 + [1], [f"s{i}" for i in range(101)], ["d"] * 101)
+    seen = [set(epoch_order(kinds, "dataset_root", 0, epoch).tolist()) for epoch in (0, 1)]
+    assert len(seen[0]) == 93  # 101 x 10 / 11 real crops, and the fake
+    assert seen[0] != seen[1]
+
+
 def test_pairs_hold_a_fake_and_a_real_crop_of_its_own_source() -> None:
     kinds = kinds_of([0, 0, 1, 1, 1, 1], ["a", "b", "a", "a", "b", "no original"], ["d"] * 6)
     order = epoch_order(kinds, "paired", 0, 0)

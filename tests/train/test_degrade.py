@@ -5,6 +5,7 @@ import pytest
 from dfpipe.preprocess.crops import upright_landmarks
 from dfpipe.train import degrade
 from dfpipe.train.degrade import STEPS, colour_matrix, cutout, degraded, jpeg_at, video_at
+from dfpipe.train.transforms import RECODING
 
 LUMA = np.array([0.299, 0.587, 0.114])
 PHOTO = cv2.resize(np.random.default_rng(0).integers(30, 220, (24, 24, 3), np.uint8), (96, 96))
@@ -123,3 +124,17 @@ def test_random_states_elsewhere_are_left_alone() -> None:
         step(PHOTO, FACE, np.random.default_rng(0))
     assert np.random.random() == expected[0]
     np.testing.assert_array_equal(cv2.randu(np.zeros((2, 2)), 0, 1), expected[1])
+
+
+def test_only_the_steps_that_are_named_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    noted = {name: (lambda image, landmarks, rng, name=name: (taken.append(name), image)[1], 1.0) for name in STEPS}
+    monkeypatch.setattr("dfpipe.train.degrade.STEPS", noted)
+    degraded(PHOTO, FACE, np.random.default_rng(0), ("jpeg", "shrink"))
+    assert taken == ["shrink", "jpeg"]  # in the order in which a picture meets them
+    degraded(PHOTO, FACE, np.random.default_rng(0))
+    assert taken[2:] == list(STEPS)
+
+
+def test_what_recoding_names_exists() -> None:
+    assert set(RECODING) <= set(STEPS)

@@ -18,6 +18,7 @@ from dfpipe.train.ema import mover
 from dfpipe.train.fit import LAST, MODEL, Fit
 from dfpipe.train.loop import resume, train
 from dfpipe.train.modelfile import read_card
+from dfpipe.train.models import FaceClassifier
 from dfpipe.train.validate import MONITORS, goodness
 
 SMALL = {
@@ -136,6 +137,23 @@ def test_phases_free_more_and_more(run: Callable[..., Path]) -> None:
         ("2", "2", 0.02),
         ("3", "2", 0.02),
     ]
+
+
+def test_a_phase_trains_on_crops_of_its_own_size_and_validates_on_those_of_the_model(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: list[tuple[bool, int]] = []
+    forward = FaceClassifier.forward
+
+    def noted(self: FaceClassifier, images: torch.Tensor) -> torch.Tensor:
+        sides.append((self.training, images.shape[-1]))
+        return forward(self, images)
+
+    monkeypatch.setattr(FaceClassifier, "forward", noted)
+    run(stages=(StageConfig(epochs=1, image_size=24), StageConfig(epochs=1)))
+    trained = [side for training, side in sides if training]
+    assert trained == [24] * 5 + [32] * 5
+    assert {side for training, side in sides[-1:] if not training} == {32}
 
 
 def test_a_phase_that_stalls_gives_way_to_the_next(run: Callable[..., Path]) -> None:

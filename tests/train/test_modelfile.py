@@ -44,6 +44,29 @@ def test_saving_is_repeatable(network: FaceClassifier, saved: Path, tmp_path: Pa
     assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
 
 
+def test_half_precision_halves_the_file_and_hardly_moves_the_scores(
+    network: FaceClassifier, saved: Path, tmp_path: Path
+) -> None:
+    half = tmp_path / "half.safetensors"
+    save_model(half, network, dataclasses.replace(CARD, storage="float16"))
+    assert half.stat().st_size < 0.51 * saved.stat().st_size
+    loaded = load_model(half)
+    assert {p.dtype for p in loaded.network.parameters()} == {torch.float32}
+    images = torch.rand(3, 3, 64, 64)
+    torch.testing.assert_close(loaded.network(images), network(images), atol=5e-3, rtol=5e-3)
+    save_model(tmp_path / "again.safetensors", loaded.network, loaded.card)
+    assert (tmp_path / "again.safetensors").read_bytes() == half.read_bytes()  # as when figures are recorded
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
+    large = create_model(TrainConfig("resnet18", "none", head=HEAD, image_size=64))[0]
+    with torch.no_grad():
+        large.head.output.weight.fill_(1e6)
+    with pytest.raises(ModelFileError, match="too large for float16"):
+        save_model(tmp_path / "m.safetensors", large, dataclasses.replace(CARD, storage="float16"))
+    assert not (tmp_path / "m.safetensors").exists()
+
+
 def rewritten(saved: Path, change: dict[str, Any]) -> Path:
     card = json.loads(json.dumps(dataclasses.asdict(CARD))) | change
     save_file(load_file(saved), saved, metadata={"dfpipe": json.dumps(card)})
@@ -63,6 +86,7 @@ def rewritten(saved: Path, change: dict[str, Any]) -> Path:
         {"head": {"outputs": 3}},
         {"schema": 1},
         {"image_size": -1},
+        {"storage": "int2"},
     ],
 )
 def test_descriptions_that_make_no_sense_are_refused(saved: Path, change: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from dfpipe.train.stages import set_free, stages_of, to_training
 RESNET50, EFFICIENTNET_B0, XCEPTION = 25_557_032 - 2_049_000, 5_288_548 - 1_281_000, 22_855_952 - 2_049_000
 EXPECTED = {  # recipe -> parameters before the head, head, input in px, phases
     "default": (4_652_008 - 1_281_000, HeadConfig(), 192, 1),
+    "default_model": (4_652_008 - 1_281_000, HeadConfig(), 192, 2),
     "demo": (4_652_008 - 1_281_000, HeadConfig(), 112, 1),
     "deepfake_detector_cnn": (31_509_377 - 129, HeadConfig(dropout=0.5), 256, 1),
     "simple_cnn": (896 + 18_496 + 64 * 30 * 30 * 128 + 128, HeadConfig(), 128, 1),
@@ -48,7 +49,7 @@ TRAINED_AT = {
 def quick(name: str) -> Config:
     """A recipe cut down to two steps a phase, from random weights."""
     config = load_config(name, ["train.pretrained=none", "train.loader_workers=0", "train.early_stop=0"])
-    stages = tuple(replace(stage, epochs=1) for stage in config.train.stages) or (StageConfig(epochs=1),)
+    stages = tuple(replace(stage, epochs=1, image_size=0) for stage in config.train.stages) or (StageConfig(epochs=1),)
     size = TRAINED_AT.get(name, 64)
     return config.with_train(stages=stages, batch_size=2, accumulate=1, samples_per_epoch=4, image_size=size)
 
@@ -120,6 +121,6 @@ def test_a_recipe_says_where_it_comes_from(name: str) -> None:
     assert len(about(name)[0]) <= 125
     if name not in ("default", "demo"):
         assert "Where it comes from" in text
-    if name not in ("default", "demo", "mobilenet_v2"):
+    if name not in ("default", "demo", "mobilenet_v2", "default_model"):
         assert "Reported there" in text
         assert load_config(name).train != TrainConfig()

@@ -106,6 +106,11 @@ def test_without_a_seam_a_face_stays_real() -> None:
         assert {real_or_blended(PHOTO, face, rng(seed))[1] for seed in range(20)} == {Label.REAL}
 
 
+def test_the_share_of_blended_faces_is_what_was_asked_for() -> None:
+    assert {real_or_blended(PHOTO, FACE, rng(seed), 0.0)[1] for seed in range(20)} == {Label.REAL}
+    assert {real_or_blended(PHOTO, FACE, rng(seed), 1.0)[1] for seed in range(20)} == {Label.FAKE}
+
+
 def test_about_half_of_the_real_faces_become_fakes_and_half_of_the_others_are_altered() -> None:
     results = [real_or_blended(PHOTO, FACE, rng(seed)) for seed in range(100)]
     fakes = sum(label == Label.FAKE for _, label in results)

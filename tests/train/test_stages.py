@@ -26,10 +26,14 @@ def test_a_stage_takes_what_it_leaves_out_from_the_training() -> None:
         learning_rate=0.1,
         schedule="constant",
         free="frozen",
-        stages=(StageConfig(epochs=2), StageConfig("all")),
+        image_size=96,
+        stages=(StageConfig(epochs=2, image_size=48, augment="light"), StageConfig("all")),
     )
-    assert stages_of(config) == [Stage("frozen", 2, 0.1, "constant"), Stage("all", 7, 0.1, "constant")]
-    assert stages_of(TrainConfig()) == [Stage("all", 6, 6e-4, "one_cycle")]
+    assert stages_of(config) == [
+        Stage("frozen", 2, 0.1, "constant", 48, "light"),
+        Stage("all", 7, 0.1, "constant", 96, "strong"),
+    ]
+    assert stages_of(TrainConfig()) == [Stage("all", 6, 6e-4, "one_cycle", 192, "strong")]
 
 
 def test_freezing_goes_by_blocks_from_the_end(network: FaceClassifier) -> None:
@@ -81,7 +85,7 @@ def test_frozen_batch_statistics_stay(network: FaceClassifier) -> None:
 def rates(schedule: str, **values: object) -> list[float]:
     """The learning rate of the first update and of the last of each of 3 epochs of 4 updates."""
     config = TrainConfig(schedule=schedule, learning_rate=0.5, **values)  # type: ignore[arg-type]
-    stage = Stage("all", 3, 0.5, schedule)
+    stage = Stage("all", 3, 0.5, schedule, 32, "none")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
     course = Schedule(optimizer, config, stage, 12)
     found = [course.last_rate]
@@ -108,7 +112,7 @@ def test_schedules() -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_goes_downhill(name: str) -> None:
     weight = torch.nn.Parameter(torch.ones(3))
-    optimizer = create_optimizer(TrainConfig(optimizer=name), Stage("all", 1, 0.1, "constant"), [weight])
+    optimizer = create_optimizer(TrainConfig(optimizer=name), Stage("all", 1, 0.1, "constant", 32, "none"), [weight])
     for _ in range(3):
         optimizer.zero_grad()
         weight.square().sum().backward()
@@ -118,7 +122,7 @@ def test_every_optimizer_goes_downhill(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_schedule_goes_on_from_its_state(name: str) -> None:
-    stage = Stage("all", 2, 0.5, name)
+    stage = Stage("all", 2, 0.5, name, 32, "none")
 
     def course() -> tuple[torch.optim.SGD, Schedule]:
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
