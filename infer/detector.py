@@ -29,6 +29,7 @@ from dfpipe.errors import MediaError, ModelFileError, ResourceError, UsageError,
 from dfpipe.files import sha256_file
 from dfpipe.infer.aggregate import AGGREGATES, judge_clip, judge_people, segments
 from dfpipe.infer.calibration import probabilities
+from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.inputs import Upload
 from dfpipe.infer.words import Conditions, cautions_of, confidence_of, reason_of
 from dfpipe.preprocess.facefinder import FaceFinder, FoundFaces, setup_of, this_finder
@@ -286,6 +287,7 @@ class Detector:
             scoring_s=time.perf_counter() - start,
             looked=looked,
             cautions=cautions,
+            rule=replace(self.rule, min_frames=min_frames),
         )
         return Judged(upload, verdict, found.crops, found.looked_at)
 
@@ -329,7 +331,7 @@ class Detector:
     ) -> Verdict:
         found = looked.found if looked else None
         card = self.model.card
-        fields: dict[str, object] = {"p_fake": None, "people": (), "segments": (), "scores": (), **scored}
+        nothing: dict[str, object] = {"p_fake": None, "people": (), "segments": (), "scores": (), "rule": self.rule}
         return Verdict(
             path=name,
             state=state,
@@ -344,11 +346,10 @@ class Detector:
             model_sha256=self.model.sha256,
             media_sha256=looked.sha256 if looked else "",
             seconds=round((looked.seconds if looked else 0.0) + scoring_s, 3),
-            rule=self.rule,
             kind=found.kind if found else "",
             media=found.info if found else None,
             media_bytes=looked.size if looked else None,
-            **fields,  # type: ignore[arg-type]
+            **{**nothing, **scored},  # type: ignore[arg-type]
         )
 
     @property
@@ -374,7 +375,7 @@ def _check_frames(frames: Sequence[Image], times_s: Sequence[float] | None) -> N
 
 
 def find_model(named: Path | None, runs: Path) -> Path:
-    """Which model file to use: the one that was named (a file or a run folder), else the newest under `runs`.
+    """Which model file to use: the one that was named (a file or a run folder), else the newest under `runs`, else ours.
 
     Raises:
         ModelFileError: There is none.
@@ -382,6 +383,10 @@ def find_model(named: Path | None, runs: Path) -> Path:
     if named is not None:
         return named / "model.safetensors" if named.is_dir() else named
     trained = sorted(runs.glob(MODEL_FILES), key=lambda path: (path.stat().st_mtime_ns, path))
-    if not trained:
-        raise ModelFileError(f"no model: none was trained under {runs}/; run 'dfpipe train', or name one with --model")
-    return trained[-1]
+    found = trained[-1] if trained else embedded_model()
+    if found is None:
+        raise ModelFileError(
+            f"no model: none was trained under {runs}/ and this install comes without one; run 'dfpipe train', or name one "
+            "with --model"
+        )
+    return found

@@ -16,9 +16,10 @@ from dfpipe.config import to_mapping
 from dfpipe.errors import ConfigError, MediaError
 from dfpipe.files import atomic_folder, sha256_file
 from dfpipe.infer.detector import Detector, Judged
+from dfpipe.infer.drawing import Mark
 from dfpipe.infer.heatmap import check_heatmap
 from dfpipe.infer.inputs import Upload
-from dfpipe.infer.overlay import Mark, OverlayJob, overlay_task, start_overlay
+from dfpipe.infer.overlay import OverlayJob, overlay_task, start_overlay
 from dfpipe.infer.report import OVERLAY, PAGE, write_report
 from dfpipe.infer.verdicts import Facts, Line, VerdictFolder, folder_name, to_json
 from dfpipe.types import State

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
-import numpy as np
 
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import CorruptMedia, choose
 from dfpipe.files import disk_errors
+from dfpipe.infer.drawing import Mark, draw, shown_size
 from dfpipe.preprocess.containers import media_kind
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.readers import VideoReader, open_image, open_video
@@ -27,7 +26,6 @@ from dfpipe.types import FaceBox, Image
 OVERLAY_SECONDS = (
     120.0  # chosen here: enough to see what was meant, and an hour of film would take longer than judging it
 )
-LONGEST_SIDE = 1280  # px; chosen here: labels are easily read, and a 1080p or 4K clip becomes a small file
 TICKS = 60_000  # per second; MPEG-4 allows 65,535; whole numbers of ticks for 24, 25, 30, 50, 60 and 30,000 / 1,001 frames/s
 SLACK_S = 1e-5  # times are rounded to 1e-6 s, so two equal gaps may differ by that much
 ENCODERS = ("libx264", "mpeg4")  # the first that this PyAV has; browsers play what the first one makes
@@ -41,23 +39,6 @@ _STILLS: dict[str, Callable[[Image], bytes]] = {
     ".jpeg": lambda image: encode_jpeg(image, _JPEG_QUALITY),
     ".png": encode_png,
 }
-
-# Vermilion and blue of Okabe and Ito's palette (2008), which people of any colour vision tell apart; grey is neither.
-COLOURS = {"FAKE": (213, 94, 0), "REAL": (0, 114, 178), "UNCERTAIN": (115, 115, 115)}
-_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_Field = tuple[int, int, int, int]  # left, top, right, bottom of a label or box, px
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One face with its score, in a frame that was looked at or between two of them."""
-
-    frame_index: int
-    time_s: float
-    track: int  # person number from 0; shown from 1
-    box: FaceBox  # px of the full upright frame
-    p_fake: float  # 0..1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +80,7 @@ def overlay_task(job: OverlayJob) -> str:
     if media_kind(job.path) == "image":
         encode = choose(_STILLS, job.out.suffix.lower(), "ending of a picture")
         image = open_image(job.path, job.limits)
-        picture = encode(_drawn(image, faces_at(0, by_frame(job.marks), (0,), (0.0,)), job))
+        picture = encode(draw(image, faces_at(0, by_frame(job.marks), (0,), (0.0,)), job.verdicts, job.headline))
         with disk_errors(job.out.parent):
             job.out.write_bytes(picture)
         return ""
@@ -170,85 +151,6 @@ def _between(one: Mark, two: Mark, index: int, times: Sequence[float]) -> Mark:
     return Mark(index, times[index], one.track, box, mix(one.p_fake, two.p_fake))
 
 
-def shown_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width in px at which a picture is shown: even, which yuv420p asks for, and of bounded length."""
-    factor = min(1.0, LONGEST_SIDE / max(height, width))
-    return max(2, 2 * round(height * factor / 2)), max(2, 2 * round(width * factor / 2))
-
-
-# ---- drawing ---------------------------------------------------------------------------------------------------------
-
-
-def _drawn(image: Image, faces: Sequence[Mark], job: OverlayJob, size: tuple[int, int] | None = None) -> Image:
-    """A copy of the picture, at `size` (height, width) or else as `shown_size` says, with everything on it."""
-    height, width = size or shown_size(*image.shape[:2])
-    across, down = width / image.shape[1], height / image.shape[0]
-    # By area, which does not alias, costs 12 ms of a 1080p frame; linear 3 ms, and samples every pixel down to half size.
-    by = cv2.INTER_AREA if across < 0.5 else cv2.INTER_LINEAR
-    canvas = np.array(
-        cv2.resize(image, (width, height), interpolation=by) if (across, down) != (1, 1) else image, np.uint8
-    )
-    unit = max(height, width)
-    line = max(2, round(unit / 400))
-    labels, taken = [], []
-    for face in faces:
-        kind = job.verdicts.get(face.track, "UNCERTAIN")
-        corners = (face.box.x1 * across, face.box.y1 * down, face.box.x2 * across, face.box.y2 * down)
-        x1, y1, x2, y2 = (round(min(max(c, -unit), 2 * unit)) for c in corners)
-        thick = 2 * line if kind == "FAKE" else line  # so that it does not rest on colour alone
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), _BLACK, thick + 2)  # a dark rim shows on any background
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), COLOURS[kind], thick)
-        labels.append((f"person {face.track + 1}  {face.p_fake:.2f}", (x1, y1, x2, y2), COLOURS[kind]))
-        taken.append((x1, y1, x2, y2))
-    for text, box, colour in labels:  # after all boxes, so that no line crosses them
-        taken.append(_label(canvas, text, box, colour, taken))
-    if job.headline:
-        _strip(canvas, job.headline)
-    return canvas
-
-
-def _label(canvas: Image, text: str, box: _Field, colour: tuple[int, int, int], taken: Sequence[_Field]) -> _Field:
-    """Text on a filled field above a box, or where else near it no other label or face lies."""
-    scale, weight, pad = _text_size(canvas)
-    (wide, letters), base = cv2.getTextSize(text, _FONT, scale, weight)
-    wide, high = wide + 2 * pad, letters + base + pad
-    x1, top, x2, bottom = box
-    above, flush = top - high, x2 - wide  # flush with the right side
-    wishes = ((x1, above), (flush, above), (x1, above - high), (x1, bottom), (x1, bottom + high))
-    limits = canvas.shape[1] - wide, canvas.shape[0] - high
-    corners = [(max(0, min(x, limits[0])), max(0, min(y, limits[1]))) for x, y in wishes]
-    fields = [(x, y, x + wide, y + high) for x, y in corners]
-    left, upper, right, lower = next((f for f in fields if not any(_overlap(f, other) for other in taken)), fields[0])
-    cv2.rectangle(canvas, (left, upper), (right, lower), colour, cv2.FILLED)
-    cv2.putText(canvas, text, (left + pad, lower - base - pad // 2), _FONT, scale, _WHITE, weight, cv2.LINE_AA)
-    return left, upper, right, lower
-
-
-def _overlap(one: _Field, two: _Field) -> bool:
-    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
-
-
-def _strip(canvas: Image, headline: str) -> None:
-    """One line of text on a darkened strip along the lower edge, shortened to what fits."""
-    scale, weight, pad = _text_size(canvas)
-    text = "".join(c if " " <= c <= "~" else "?" for c in headline)  # OpenCV's fonts hold ASCII
-    shown = text
-    while text and cv2.getTextSize(shown, _FONT, scale, weight)[0][0] > canvas.shape[1] - 2 * pad:
-        text = text[:-1]
-        shown = f"{text.rstrip()}..."
-    (_, high), base = cv2.getTextSize(shown, _FONT, scale, weight)
-    strip = canvas[-(high + base + 2 * pad) :]
-    strip[:] = strip // 4
-    place = (pad, canvas.shape[0] - base - pad)
-    cv2.putText(canvas, shown, place, _FONT, scale, _WHITE, weight, cv2.LINE_AA)
-
-
-def _text_size(canvas: Image) -> tuple[float, int, int]:
-    """Scale and weight of the font, and space around text in px."""
-    pixels = max(11, round(max(canvas.shape[:2]) / 65))  # of capitals; smaller ones are hard to read
-    return cv2.getFontScaleFromHeight(_FONT, pixels, 1), max(1, pixels // 10), max(2, pixels // 3)
-
-
 # ---- reading and writing ---------------------------------------------------------------------------------------------
 
 
@@ -260,7 +162,8 @@ def _frames(video: VideoReader, wanted: int, job: OverlayJob) -> Iterator[tuple[
     size: tuple[int, int] | None = None
     for frame in video.frames(range(wanted)):
         size = size or shown_size(*frame.image.shape[:2])
-        yield frame.time_s, _drawn(frame.image, faces_at(frame.index, seen, sampled, times), job, size)
+        faces = faces_at(frame.index, seen, sampled, times)
+        yield frame.time_s, draw(frame.image, faces, job.verdicts, job.headline, size)
 
 
 def _encode(out: Path, frames: Iterator[tuple[float, Image]], rate: float | None) -> int:

@@ -11,7 +11,7 @@ from dfpipe.infer.detector import Detector, Judged
 from dfpipe.infer.evidence import MOST_PEOPLE, Face, faces_to_show, score_chart
 from dfpipe.infer.heatmap import heatmaps, painted
 from dfpipe.infer.page import figure, render, share
-from dfpipe.infer.record import EVALUATIONS
+from dfpipe.infer.record import EVALUATIONS, SHIPPED
 from dfpipe.infer.summary import with_interval
 from dfpipe.infer.verdicts import Line
 from dfpipe.infer.words import clock
@@ -49,7 +49,7 @@ def write_report(folder: Path, judged: Judged, line: Line, detector: Detector, h
             heat=heat,
             facts=media_facts(line),
             overlay=overlay if (overlay := line.get("overlay", {})).get("file") else None,
-            measured=measured_error(detector.model.card),
+            measured=measured_error(detector.model.card, line),
             card=detector.model.card,
             clock=clock,
         ),
@@ -107,9 +107,17 @@ def _bytes(count: int) -> str:
     return f"{count} bytes"
 
 
-def measured_error(card: ModelCard) -> list[str]:
-    """What is known of how often the model is wrong, a sentence each; says so where nothing is."""
-    told = [_evaluated(one) for one in card.metrics.get(EVALUATIONS, [])]
+def measured_error(card: ModelCard, line: Mapping[str, Any]) -> list[str]:
+    """What is known of how often the model is wrong on inputs of this kind, a sentence each; says so where nothing is.
+
+    Args:
+        card: Of the model.
+        line: The verdict: clips and stills are two uses with two errors.
+    """
+    kind = "crops" if (line["media"] or {}).get("kind") == "image" else "clips"
+    shipped = card.metrics.get(SHIPPED, {})
+    told = [_shipped(shipped[kind])] if kind in shipped else []
+    told += [_evaluated(one) for one in card.metrics.get(EVALUATIONS, []) if kind not in shipped]
     outside = (card.calibration or {}).get("outside")
     if outside and outside["decided"]:
         on = (card.calibration or {})["fitted_on"]
@@ -122,6 +130,14 @@ def measured_error(card: ModelCard) -> list[str]:
     if not told and validation is not None:
         told.append(f"Only known on the data that chose it, which flatters it: AUC {figure(validation)} per face.")
     return told or ["Its error was never measured: how often it is wrong is not known."]
+
+
+def _shipped(found: Mapping[str, Any]) -> str:
+    return (
+        f"Measured on {found['n']:,} inputs of this kind ({found['measured_on']}; {found['real']:,} real, {found['fake']:,} "
+        f"fake): AUC {figure(found['auc'])}; at its threshold it found {share(found['recall'])} of the fakes and called "
+        f"{share(found['fpr'])} of the real ones fake. On other material it can be worse."
+    )
 
 
 def _evaluated(found: Mapping[str, Any]) -> str:

@@ -146,7 +146,7 @@ def cautions_of(seen: Conditions) -> tuple[str, ...]:
     checks = {
         "the file is damaged": seen.state is State.PARTIAL,
         "a single picture: nothing can be said about movement": not video,
-        f"only {_count(seen.with_face, 'frame')} with a face": video and seen.with_face < FEW_FRAMES,
+        f"only {_count(seen.with_face, 'frame')} with a face": video and 0 < seen.with_face < FEW_FRAMES,
         f"a face in only {seen.with_face} of {seen.wanted} frames looked at": video
         and FEW_FRAMES <= seen.with_face < SELDOM * seen.wanted,
         f"small faces ({seen.face_px or 0:.0f} px)": (seen.enlarged or 0) > ENLARGED,

@@ -28,7 +28,7 @@ def judging(command: F) -> F:
                 type=PATH,
                 multiple=True,
                 metavar="FILE",
-                help="Model file; several are joined.  [default: the newest under runs/]",
+                help="Model file; several are joined.  [default: newest under runs/, else ours]",
             ),
             click.option("--frames", type=click.IntRange(1), help="Looked at in a clip.  [default: as in training]"),
             click.option("--heatmap", is_flag=True, help="Show what raised the scores, in the reports."),
@@ -121,12 +121,19 @@ def _detector(flags: dict[str, Any], as_json: bool) -> Any:
 
 
 def _model_line(detector: Any) -> str:
-    card = detector.model.card
+    """Which model it is, how good, and what its answers begin with."""
+    from dfpipe.infer.embedded import embedded_model
+
+    card, path = detector.model.card, detector.model.path
     auc = card.metrics.get("validation", {}).get("auc")
-    measured = f"validation AUC {auc:.3f}" if auc is not None else "no measured AUC"
+    shipped = card.metrics.get("shipped", {})
+    told = [f"AUC {found['auc']:.2f} on {found['n']} {kind}" for kind, found in shipped.items() if found["auc"]]
+    measured = ", ".join(told) or (f"validation AUC {auc:.3f}" if auc is not None else "no measured AUC")
     fitted = "" if card.calibration else ", threshold and band are conventions, not calibrated"
-    where = detector.model.path if card.ensemble is None else card.name
-    return f"model: {where} ({measured}; FAKE from {card.band[1]:g}, REAL below {card.band[0]:g}{fitted})"
+    where = card.name if card.ensemble is not None else path
+    if path == embedded_model():
+        where = f"{card.name}, which ships with dfpipe"
+    return f"model: {where} ({measured}; FAKE from {card.band[1]:.2g}, REAL below {card.band[0]:.2g}{fitted})"
 
 
 def _tell_passed_over(names: tuple[str, ...]) -> None:

@@ -24,17 +24,19 @@ def demo(out: Path) -> None:
 
 
 @click.command()
+@click.option("--selftest", is_flag=True, help="Also judge two made clips and compare with the stored answers.")
 @voice
-def doctor() -> None:
+def doctor(selftest: bool) -> None:
     """Check whether this install can do the main job.
 
     \b
     Example:
-      dfpipe doctor
+      dfpipe doctor --selftest
     """
-    from dfpipe.doctor import examine
+    from dfpipe import doctor as room
 
-    failed = [check for check in examine(click.echo) if not check.passed]
+    checks = [*room.examine(click.echo), *([room.selftest(click.echo)] if selftest else [])]
+    failed = [check for check in checks if not check.passed]
     if failed:
         raise DfpipeError(f"this install cannot do the main job: {', '.join(check.name for check in failed)} failed")
     click.echo("the main job can run here")

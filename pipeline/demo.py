@@ -5,7 +5,7 @@ differently lit. In the tampered ones the face region is replaced by an altered 
 seam that face swaps leave, as in self-blended images (Shiohara and Yamasaki, CVPR 2022).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import av
 import cv2
 import numpy as np
 
-from dfpipe.config import load_config
+from dfpipe.config import Config, load_config
 from dfpipe.files import atomic_file
 from dfpipe.infer.detector import Detector
+from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.inputs import Upload
 from dfpipe.infer.judging import judge_into
 from dfpipe.infer.terminal import one_line
@@ -39,22 +40,37 @@ Say = Callable[[str], object]
 def run(out: Path, say: Say) -> Path:
     """Makes clips, extracts, trains and judges, telling what it does. Returns the model file."""
     config = load_config("demo")
-    say(f"1/4 making {2 * SOURCES} clips of one public-domain portrait, half of them tampered with, in {out / 'clips'}")
+    say(f"1/5 making {2 * SOURCES} clips of one public-domain portrait, half of them tampered with, in {out / 'clips'}")
     make_clips(out / "clips")
-    say("2/4 dfpipe extract: sampling frames, finding and cutting faces")
+    _judge_with_ours(out, config, say)
+    say("3/5 dfpipe extract: sampling frames, finding and cutting faces")
     summary = extract([out / "clips"], [], out / "faces", config)
     say(f"    {summary.states}, {summary.crops} crops, split by source: {summary.splits}")
-    say("3/4 dfpipe train: a short training")
+    say("4/5 dfpipe train: a short training")
     done = train(config, out / "faces", out / "runs", "demo")
     say(f"    validation AUC {shown(done.validation['auc'])} after epoch {done.best_epoch} in {done.seconds:.0f} s")
-    say("4/4 dfpipe infer: clips of sources that the model has never seen, and three odd uploads")
+    say("5/5 dfpipe infer --model: clips of sources that the new model has never seen, and three odd uploads")
     truth = _held_out(out / "faces") | _odd_uploads(out)
-    detector = Detector.load(done.model, config=config.infer)
-    lines = [told.line for told in judge_into(detector, map(Upload, truth), out / "verdicts")]
-    for line in sorted(lines, key=lambda line: str(line["path"])):
-        say(f"    {one_line(line)}   (in truth: {truth[Path(line['path'])]})")
+    _judge(Detector.load(done.model, config=config.infer), truth, out / "verdicts", say)
     say(_closing(out, done.model))
     return done.model
+
+
+def _judge_with_ours(out: Path, config: Config, say: Say) -> None:
+    """The first thing that a new user does: judging with the model that ships."""
+    ours = embedded_model()
+    if ours is None:
+        say("2/5 skipped: this install comes without a model")
+        return
+    say("2/5 dfpipe infer: two clips with the model that ships with dfpipe; it was trained on other tricks than these")
+    clips = {out / "clips" / label.name.lower() / "source_00.mp4": label.name for label in Label}
+    _judge(Detector.load(ours, config=config.infer), clips, out / "verdicts_shipped", say)
+
+
+def _judge(detector: Detector, truth: Mapping[Path, str], out: Path, say: Say) -> None:
+    lines = [told.line for told in judge_into(detector, map(Upload, truth), out)]
+    for line in sorted(lines, key=lambda line: str(line["path"])):
+        say(f"    {one_line(line)}   (in truth: {truth[Path(line['path'])]})")
 
 
 def _closing(out: Path, model: Path) -> str:

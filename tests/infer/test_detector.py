@@ -14,6 +14,7 @@ from dfpipe.demo import clip_frames, write_clip
 from dfpipe.errors import ConfigError, ModelFileError, ResourceError, UsageError
 from dfpipe.infer.aggregate import AGGREGATES, logit
 from dfpipe.infer.detector import Detector, find_model
+from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.ensemble import together
 from dfpipe.infer.inputs import Upload
 from dfpipe.preprocess.facefinder import FaceFinder
@@ -112,6 +113,7 @@ def test_the_rule_is_part_of_the_verdict(model: Path, clip: Path) -> None:
     verdict = Detector.load(model, "cpu", InferConfig(aggregate="trimmed_mean", min_frames=3)).judge(clip)
     assert (verdict.rule.aggregate, dict(verdict.rule.parameters)) == ("trimmed_mean", {"trimmed": 0.1})
     assert verdict.rule.min_frames == 3
+    assert Detector.load(model, "cpu", frames=2).judge(clip).rule.min_frames == 2  # nobody can be seen in more
 
 
 def test_text_is_a_path_too(model: Path, clip: Path) -> None:
@@ -211,9 +213,12 @@ def test_several_models_are_joined(model: Path, tmp_path: Path, clip: Path) -> N
         together([first, first])
 
 
-def test_which_model_is_taken(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="dfpipe train"):
-        find_model(None, tmp_path)
+def test_which_model_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_model(None, tmp_path) == embedded_model()
+    with monkeypatch.context() as patch:
+        patch.setattr("dfpipe.infer.detector.embedded_model", lambda: None)
+        with pytest.raises(ModelFileError, match="dfpipe train"):
+            find_model(None, tmp_path)
     for name, age in (("a", 100), ("b", 300), ("c", 200)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").touch()

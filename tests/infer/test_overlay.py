@@ -13,8 +13,9 @@ import pytest
 from dfpipe.config import LimitsConfig
 from dfpipe.demo import FRAMES, RATE, SIDE, write_clip
 from dfpipe.errors import ConfigError, CorruptMedia, ResourceError
-from dfpipe.infer import overlay
-from dfpipe.infer.overlay import COLOURS, Mark, OverlayJob, by_frame, faces_at, overlay_task, shown_size, start_overlay
+from dfpipe.infer import drawing, overlay
+from dfpipe.infer.drawing import COLOURS, Mark, shown_size
+from dfpipe.infer.overlay import OverlayJob, by_frame, faces_at, overlay_task, start_overlay
 from dfpipe.preprocess.readers import open_image, open_video
 from dfpipe.types import FaceBox, Frame, Image
 from dfpipe.workers import run_all
@@ -55,8 +56,8 @@ def grey_clip(path: Path, frames: int = 12, height: int = 320, width: int = 320)
 def drawn_text(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """All text that is drawn, in order."""
     texts: list[str] = []
-    draw = overlay.cv2.putText
-    monkeypatch.setattr(overlay.cv2, "putText", lambda c, text, *rest: (texts.append(text), draw(c, text, *rest))[1])
+    draw = drawing.cv2.putText
+    monkeypatch.setattr(drawing.cv2, "putText", lambda c, text, *rest: (texts.append(text), draw(c, text, *rest))[1])
     return texts
 
 
@@ -187,8 +188,8 @@ def test_the_headline_is_on_a_dark_strip_and_shortened_to_fit(tmp_path: Path, dr
 
 def test_a_label_covers_no_face_and_no_other_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields: list[tuple[int, int, int, int]] = []
-    label = overlay._label
-    monkeypatch.setattr(overlay, "_label", lambda *args: fields.append(label(*args)) or fields[-1])
+    label = drawing._label
+    monkeypatch.setattr(drawing, "_label", lambda *args: fields.append(label(*args)) or fields[-1])
     boxes = [FaceBox(100, 150, 140, 200, 1), FaceBox(160, 145, 200, 190, 1), FaceBox(110, 90, 150, 140, 1)]
     marks = [mark(0, 0.0, t, box) for t, box in enumerate(boxes)]
     overlay_task(job(grey_clip(tmp_path / "a.mp4", 1), tmp_path / "out.mp4", marks, (0,)))
@@ -240,7 +241,7 @@ def test_a_long_clip_is_cut(clip: Path, tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("encoder", overlay.ENCODERS)
 def test_odd_and_large_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
     monkeypatch.setattr(overlay, "ENCODERS", (encoder,))
-    monkeypatch.setattr(overlay, "LONGEST_SIDE", 200)
+    monkeypatch.setattr(drawing, "LONGEST_SIDE", 200)
     path, out = tmp_path / "odd.avi", tmp_path / "out.mp4"
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("ffv1", rate=Fraction(10))

@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -131,17 +132,27 @@ def test_media_facts_read_well(verdict: Callable[..., Verdict], error: Callable[
     assert media_facts(to_json(error("a")))["path"] == "a"
 
 
-def test_the_error_of_a_model_is_named_or_said_to_be_unknown(model: Path) -> None:
-    from dataclasses import replace
-
-    card = read_card(model)
-    (sentence,) = measured_error(card)
+def test_the_error_of_a_model_is_named_or_said_to_be_unknown(model: Path, verdict: Callable[..., Verdict]) -> None:
+    card, clip = read_card(model), to_json(verdict())
+    (sentence,) = measured_error(card, clip)
     assert "flatters it" in sentence
-    assert "never measured" in measured_error(replace(card, metrics={}))[0]
+    assert "never measured" in measured_error(replace(card, metrics={}), clip)[0]
     calibration = {
         "fitted_on": {"clips": 900, "datasets": ["DFDC"], "split": "validation"},
         "outside": {"decided": 700, "wrong": 35, "error": 0.05, "error_limit": 0.066},
     }
-    (told,) = measured_error(replace(card, metrics={}, calibration=calibration))
+    (told,) = measured_error(replace(card, metrics={}, calibration=calibration), clip)
     assert "5.0 % were wrong" in told
     assert "not more than 6.6 %" in told
+
+
+def test_clips_and_stills_have_errors_of_their_own(model: Path, verdict: Callable[..., Verdict]) -> None:
+    figures = {"auc": 0.8, "recall": 0.7, "fpr": 0.05, "real": 20, "fake": 20, "n": 40, "measured_on": "forty clips"}
+    shipped = {"clips": figures, "crops": {**figures, "auc": 0.95, "measured_on": "crops"}}
+    card = replace(read_card(model), metrics={"shipped": shipped})
+    (clip,) = measured_error(card, to_json(verdict()))
+    (still,) = measured_error(card, to_json(verdict(kind="image")))
+    assert "forty clips" in clip
+    assert "AUC 0.800" in clip
+    assert "5.0 % of the real ones" in clip
+    assert "AUC 0.950" in still

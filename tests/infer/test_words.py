@@ -109,6 +109,7 @@ def test_likelihood(p: float, words: str) -> None:
     [
         ({}, ()),
         ({"state": State.PARTIAL}, ("the file is damaged",)),
+        ({"with_face": 0}, ()),  # the verdict says that already
         ({"with_face": 1}, ("only 1 frame with a face",)),
         ({"with_face": 10}, ("a face in only 10 of 32 frames looked at",)),
         ({"enlarged": 3.0, "face_px": 38.2}, ("small faces (38 px)",)),

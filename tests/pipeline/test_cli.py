@@ -51,8 +51,12 @@ def test_bad_usage_is_exit_2(run: Callable[..., Result], tmp_path: Path) -> None
     check_failure(run("extrct"), 2, "No such command")
 
 
-def test_no_or_a_wrong_model_is_exit_4(run: Callable[..., Result], clip: Path, tmp_path: Path) -> None:
-    check_failure(run("infer", clip), 4, "no model", "dfpipe train")
+def test_no_or_a_wrong_model_is_exit_4(
+    run: Callable[..., Result], clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("dfpipe.infer.detector.embedded_model", lambda: None)
+        check_failure(run("infer", clip), 4, "no model", "dfpipe train")
     check_failure(run("infer", clip, "--model", tmp_path / "gone.safetensors"), 4, "gone.safetensors")
     (tmp_path / "text.safetensors").write_text("not a model")
     check_failure(run("infer", clip, "--model", tmp_path / "text.safetensors"), 4, "not a model file")

@@ -24,3 +24,20 @@ def test_a_broken_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ffmpeg_versions_are_read_from_the_libraries() -> None:
     assert ffmpeg_version("av")[0].isdigit()
     assert ffmpeg_version("click") == "of unknown version"
+
+
+def test_the_model_that_ships_answers_as_where_it_was_made() -> None:
+    check = doctor.selftest(lambda _: None)
+    assert check.passed, check.detail
+    assert "real" in check.detail
+
+
+def test_a_wrong_answer_of_the_model_that_ships_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "selftest_answers", lambda model: {"real": -1.0, "fake": 2.0})
+    said: list[str] = []
+    check = doctor.selftest(said.append)
+    assert not check.passed
+    assert "real -1.000 instead of 0." in check.detail
+    assert said[0].startswith("FAIL self-test")
+    monkeypatch.setattr("dfpipe.infer.embedded.embedded_model", lambda: None)
+    assert "comes without a model" in doctor.selftest(said.append).detail
