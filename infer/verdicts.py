@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from dfpipe import __version__
+from dfpipe.errors import UsageError
 from dfpipe.files import as_cell, as_text, atomic_file, disk_errors, locked, sweep
 from dfpipe.infer.inputs import Upload
 from dfpipe.ledger import Ledger
@@ -139,7 +140,7 @@ class VerdictFolder:
         settings: Whatever shapes verdicts, as one text: what was judged with other settings is judged anew.
 
     Raises:
-        UsageError: Another run holds it, or it cannot be written.
+        UsageError: Another run holds it, it cannot be written, or it holds verdicts that are not in a ledger.
     """
 
     def __init__(self, folder: Path, settings: str) -> None:
@@ -150,6 +151,10 @@ class VerdictFolder:
         with ExitStack() as stack:
             stack.enter_context(locked(self.folder))
             sweep(self.folder)
+            if (self.folder / JSONL).exists() and not (self.folder / LEDGER).exists():
+                raise UsageError(
+                    f"{self.folder / JSONL} has no {LEDGER} beside it and would be overwritten: choose another --out, or move it"
+                )
             self._ledger = Ledger(self.folder / LEDGER)
             stack.callback(self._ledger.close)
             self._prints = self._ledger.fingerprints()

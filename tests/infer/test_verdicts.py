@@ -110,6 +110,13 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_verdicts_of_unknown_origin_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "verdicts.jsonl").write_text("precious")
+    with pytest.raises(UsageError, match="overwritten"), VerdictFolder(tmp_path, "s"):
+        pass
+    assert (tmp_path / "verdicts.jsonl").read_text() == "precious"
+
+
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\t=1"])
 def test_spreadsheets_run_nothing(verdict: Callable[..., Verdict], tmp_path: Path, name: str) -> None:
     with VerdictFolder(tmp_path, "s") as folder:
