@@ -23,12 +23,17 @@ from dfpipe.preprocess.readers import open_video
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.modelfile import load_model, save_model
 from dfpipe.train.models import FaceClassifier
-from dfpipe.types import FaceBox, FaceCrop, Label, State, VerdictKind
+from dfpipe.types import FaceBox, FaceCrop, Label, State, Verdict, VerdictKind
 
 
 @pytest.fixture(scope="module")
 def detector(model: Path) -> Detector:
     return Detector.load(model, "cpu")
+
+
+def judge(detector: Detector, path: Path | Upload) -> Verdict:
+    """In this process, which saves starting another."""
+    return next(iter(detector.judge_all([path], "serial")))
 
 
 def test_held_out_clips_are_judged_right(detector: Detector, faces: Path) -> None:
@@ -82,7 +87,7 @@ def test_no_face_and_errors_have_no_number(detector: Detector, faceless_clip: Pa
 def test_two_people_get_a_verdict_each(detector: Detector, tmp_path: Path) -> None:
     pairs = zip(clip_frames(30, Label.REAL), clip_frames(30, Label.FAKE), strict=True)
     write_clip(tmp_path / "two.mp4", (np.hstack(pair) for pair in pairs))
-    verdict = detector.judge(tmp_path / "two.mp4")
+    verdict = judge(detector, tmp_path / "two.mp4")
     assert verdict.verdict is VerdictKind.FAKE
     assert "1 of 2 people" in verdict.reason
     assert sorted(str(p.verdict) for p in verdict.people) == ["FAKE", "REAL"]
@@ -92,7 +97,7 @@ def test_two_people_get_a_verdict_each(detector: Detector, tmp_path: Path) -> No
 
 def test_stills_are_judged_too(detector: Detector, tmp_path: Path) -> None:
     PillowImage.fromarray(next(clip_frames(31, Label.FAKE))).save(tmp_path / "still.png")
-    verdict = detector.judge(tmp_path / "still.png")
+    verdict = judge(detector, tmp_path / "still.png")
     assert (verdict.verdict, verdict.frames_wanted, verdict.segments) == (VerdictKind.FAKE, 1, ())
 
 
@@ -104,16 +109,16 @@ def test_crops_follow_the_model_file(model: Path, clip: Path) -> None:
 
 def test_frames_can_be_fewer_or_more_than_in_training(model: Path, clip: Path) -> None:
     for frames in (1, 9):
-        verdict = Detector.load(model, "cpu", frames=frames).judge(clip)
+        verdict = judge(Detector.load(model, "cpu", frames=frames), clip)
         assert (verdict.frames_wanted, verdict.rule.frames, len(verdict.scores)) == (frames, frames, frames)
-    assert Detector.load(model, "cpu").judge(clip).rule.frames == 6
+    assert judge(Detector.load(model, "cpu"), clip).rule.frames == 6
 
 
 def test_the_rule_is_part_of_the_verdict(model: Path, clip: Path) -> None:
-    verdict = Detector.load(model, "cpu", InferConfig(aggregate="trimmed_mean", min_frames=3)).judge(clip)
+    verdict = judge(Detector.load(model, "cpu", InferConfig(aggregate="trimmed_mean", min_frames=3)), clip)
     assert (verdict.rule.aggregate, dict(verdict.rule.parameters)) == ("trimmed_mean", {"trimmed": 0.1})
     assert verdict.rule.min_frames == 3
-    assert Detector.load(model, "cpu", frames=2).judge(clip).rule.min_frames == 2  # nobody can be seen in more
+    assert judge(Detector.load(model, "cpu", frames=2), clip).rule.min_frames == 2  # nobody can be seen in more
 
 
 def test_text_is_a_path_too(model: Path, clip: Path) -> None:
@@ -127,7 +132,7 @@ def test_text_is_a_path_too(model: Path, clip: Path) -> None:
 
 
 def test_frames_that_the_caller_decoded_get_the_same_verdict(detector: Detector, clip: Path) -> None:
-    of_file = detector.judge(clip)
+    of_file = judge(detector, clip)
     with open_video(clip) as video:
         frames = list(video.frames([s.frame_index for s in of_file.scores]))
     verdict = detector.judge_frames(np.stack([f.image for f in frames]), [f.time_s for f in frames])
@@ -190,7 +195,7 @@ def test_what_is_in_a_zip_is_judged_like_a_file(detector: Detector, clip: Path, 
         for v in detector.judge_all([Upload(tmp_path / "a.zip", name) for name in ("inside.mp4", "empty.mp4")])
     }
     inside, empty = verdicts[f"{tmp_path}/a.zip/inside.mp4"], verdicts[f"{tmp_path}/a.zip/empty.mp4"]
-    alone = detector.judge(clip)
+    alone = judge(detector, clip)
     assert (inside.p_fake, inside.media_sha256) == (pytest.approx(alone.p_fake, abs=1e-6), alone.media_sha256)
     assert (empty.verdict, empty.state) == (VerdictKind.ERROR, State.CORRUPT)
 
@@ -208,7 +213,7 @@ def test_several_models_are_joined(model: Path, tmp_path: Path, clip: Path) -> N
         (logit(a.p_fake) + logit(b.p_fake)) / 2 for a, b in zip(first.score(crops), second.score(crops), strict=True)
     ]
     assert [logit(s.p_fake) for s in both.score(crops)] == pytest.approx(expected, abs=1e-3)
-    assert both.judge(clip).model_name == f"{loaded.card.name} + other (mean-logit)"
+    assert judge(both, clip).model_name == f"{loaded.card.name} + other (mean-logit)"
     with pytest.raises(UsageError, match="twice"):
         together([first, first])
 
