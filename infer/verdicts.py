@@ -153,7 +153,7 @@ class VerdictFolder:
             sweep(self.folder)
             if (self.folder / JSONL).exists() and not (self.folder / LEDGER).exists():
                 raise UsageError(
-                    f"{self.folder / JSONL} has no {LEDGER} beside it and would be overwritten: choose another --out, or move it"
+                    f"{self.folder / JSONL} has no {LEDGER} beside it and would be overwritten: choose another --out"
                 )
             self._ledger = Ledger(self.folder / LEDGER)
             stack.callback(self._ledger.close)
