@@ -14,7 +14,7 @@ from typing import Any
 from dfpipe import __version__
 from dfpipe.config import to_mapping
 from dfpipe.errors import ConfigError, MediaError
-from dfpipe.files import atomic_folder, sha256_file
+from dfpipe.files import as_text, atomic_folder, sha256_file
 from dfpipe.infer.detector import Detector, Judged
 from dfpipe.infer.drawing import Mark
 from dfpipe.infer.heatmap import check_heatmap
@@ -107,7 +107,7 @@ class _Queue:
         self._folder, self._redo = folder, redo
         self._facts: dict[Upload, Facts | None] = {}  # of what is being judged
         self._held: list[Upload] = []  # of the same size as one that is being judged: perhaps the same file
-        self._known: deque[Told] = deque()
+        self._known: deque[str] = deque()  # keys: thousands of lines would fill the memory
 
     def wanted(self, uploads: Iterable[Upload | None]) -> Iterator[Upload | None]:
         """Those to be judged."""
@@ -125,7 +125,8 @@ class _Queue:
     def known(self) -> Iterator[Told]:
         """Those whose verdict was known, since this was asked last."""
         while self._known:
-            yield self._known.popleft()
+            if (line := self._folder.line(self._known.popleft())) is not None:
+                yield Told(line, fresh=False)
 
     def finish(self, upload: Upload, line: Line) -> None:
         """Writes down the verdict of one that was judged."""
@@ -150,7 +151,7 @@ class _Queue:
                 return None
             line = self._same(upload, facts)
         if line is not None and line["state"] not in self._redo:
-            self._known.append(Told(line, fresh=False))
+            self._known.append(as_text(str(upload)))
             return None
         self._facts[upload] = facts
         return upload

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -159,9 +159,7 @@ class VerdictFolder:
             stack.callback(self._ledger.close)
             self._prints = self._ledger.fingerprints()
             self._by_content = {
-                content: key
-                for key, print_ in self._prints.items()
-                if (content := self._content(print_)) is not None and self.line(key) is not None
+                content: key for key, print_ in self._prints.items() if (content := self._content(print_)) is not None
             }
             self._sizes = {size for size, _ in self._by_content}
             self._write_tables()
@@ -227,15 +225,13 @@ class VerdictFolder:
         return self.folder / str(line["report"])
 
     def _write_tables(self) -> None:
-        with atomic_file(self.folder / JSONL) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in self._lines())
-        with atomic_file(self.folder / CSV) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _CSV_FIELDS)
-            writer.writeheader()
-            writer.writerows(map(_csv_row, self._lines()))
-
-    def _lines(self) -> Iterator[Line]:
-        return (line for _, line in self._ledger.rows())
+        with atomic_file(self.folder / JSONL) as whole, atomic_file(self.folder / CSV) as short:
+            with whole.open("w", encoding="utf-8") as jsonl, short.open("w", newline="", encoding="utf-8") as table:
+                writer = csv.DictWriter(table, _CSV_FIELDS)
+                writer.writeheader()
+                for _, line in self._ledger.rows():
+                    jsonl.write(json.dumps(line) + "\n")
+                    writer.writerow(_csv_row(line))
 
 
 def folder_name(path: str, sha256: str) -> str:
