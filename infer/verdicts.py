@@ -225,13 +225,17 @@ class VerdictFolder:
         return self.folder / str(line["report"])
 
     def _write_tables(self) -> None:
-        with atomic_file(self.folder / JSONL) as whole, atomic_file(self.folder / CSV) as short:
-            with whole.open("w", encoding="utf-8") as jsonl, short.open("w", newline="", encoding="utf-8") as table:
-                writer = csv.DictWriter(table, _CSV_FIELDS)
-                writer.writeheader()
-                for _, line in self._ledger.rows():
-                    jsonl.write(json.dumps(line) + "\n")
-                    writer.writerow(_csv_row(line))
+        with (
+            atomic_file(self.folder / JSONL) as whole,
+            atomic_file(self.folder / CSV) as short,
+            whole.open("w", encoding="utf-8") as jsonl,
+            short.open("w", newline="", encoding="utf-8") as table,
+        ):
+            writer = csv.DictWriter(table, _CSV_FIELDS)
+            writer.writeheader()
+            for _, line in self._ledger.rows():
+                jsonl.write(json.dumps(line) + "\n")
+                writer.writerow(_csv_row(line))
 
 
 def folder_name(path: str, sha256: str) -> str:
