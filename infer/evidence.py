@@ -14,7 +14,7 @@ AGAINST = 1  # ... and against it, so that the selection itself does not persuad
 
 # Chart, px of its own coordinates.
 WIDTH, HEIGHT = 720, 240
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 44, 24, 12, 34
 # Okabe and Ito, 2008: told apart by every kind of colour blindness; the dashes tell them apart in grey prints.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D1F")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 2", "6 2 1 2 1 2")
