@@ -96,6 +96,8 @@ def _training_data(data: Mapping[str, Any]) -> str:
     lines.append(f"- Split fingerprint: `{_text(str(data.get('split_fingerprint', 'none')))}`")
     if "initial_weights" in data:
         lines.append(f"- First weights: {_text(str(data['initial_weights']))}")
+    if "averaged" in data:
+        lines.append(f"- Mean of the weights of: {_text(', '.join(data['averaged']))}")
     known = "yes, as hashes" if data.get("trained_on") else "no: leaks cannot be checked"
     lines.append(f"- The file says which groups and files it saw: {known}")
     return "\n".join(lines)

@@ -185,6 +185,26 @@ def export(file: Path, out: Path, data: Path | None, as_json: bool) -> None:
 
 
 @model.command()
+@click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE FILE...")
+@click.option("--out", type=PATH, required=True, metavar="FILE", help="Model file to write.")
+def average(files: tuple[Path, ...], out: Path) -> None:
+    """Join model files of one training to one network: the mean of weights.
+
+    As those that train.keep_epochs keeps. Measure on validation whether it is
+    better than they are; calibrate it anew.
+
+    \b
+    Example:
+      dfpipe model average runs/NAME/epoch_5.safetensors
+                           runs/NAME/epoch_9.safetensors --out mean.safetensors
+    """
+    from dfpipe.train.averaging import average as run
+
+    card = run(files, out)
+    click.echo(f"written: {out}, the mean of {', '.join(card.data['averaged'])}")
+
+
+@model.command()
 @click.argument("file", type=PATH)
 @click.option("--out", type=PATH, required=True, metavar="FILE", help="Model file to write.")
 @click.option("--name", default="", help="What it is called from now on.  [default: as before]")

@@ -150,10 +150,12 @@ def test_a_phase_trains_on_crops_of_its_own_size_and_validates_on_those_of_the_m
         return forward(self, images)
 
     monkeypatch.setattr(FaceClassifier, "forward", noted)
-    run(stages=(StageConfig(epochs=1, image_size=24), StageConfig(epochs=1)))
+    phases = (StageConfig(epochs=1, image_size=48), StageConfig(epochs=1))
+    run(model="mobilenetv3_small_050", pretrained="none", image_size=64, stages=phases)
     trained = [side for training, side in sides if training]
-    assert trained == [24] * 5 + [32] * 5
-    assert {side for training, side in sides[-1:] if not training} == {32}
+    assert trained == [48] * 5 + [64] * 5
+    assert {side for training, side in sides if not training} == {48, 64}  # the memory check, and validation
+    assert sides[-1] == (False, 64)
 
 
 def test_a_phase_that_stalls_gives_way_to_the_next(run: Callable[..., Path]) -> None:

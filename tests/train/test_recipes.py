@@ -20,7 +20,7 @@ from dfpipe.train.stages import set_free, stages_of, to_training
 RESNET50, EFFICIENTNET_B0, XCEPTION = 25_557_032 - 2_049_000, 5_288_548 - 1_281_000, 22_855_952 - 2_049_000
 EXPECTED = {  # recipe -> parameters before the head, head, input in px, phases
     "default": (4_652_008 - 1_281_000, HeadConfig(), 192, 1),
-    "default_model": (4_652_008 - 1_281_000, HeadConfig(), 192, 2),
+    "default_model": (4_652_008 - 1_281_000, HeadConfig(), 160, 2),
     "demo": (4_652_008 - 1_281_000, HeadConfig(), 112, 1),
     "deepfake_detector_cnn": (31_509_377 - 129, HeadConfig(dropout=0.5), 256, 1),
     "simple_cnn": (896 + 18_496 + 64 * 30 * 30 * 128 + 128, HeadConfig(), 128, 1),
