@@ -46,9 +46,9 @@ def average(models: Sequence[Path], out: Path) -> ModelCard:
     }
     loaded[-1].network.load_state_dict(mean)
     fresh = ModelCard("", card.architecture, card.image_size, card.mean, card.std, card.faces)
-    plain: dict[str, Any] = {"threshold": fresh.threshold, "band": fresh.band, "calibration": None, "metrics": {}}
     members = [f"{one.card.name}/{one.path.stem}" for one in loaded]
-    card = replace(card, **plain, data={**card.data, "averaged": members})
+    told = {**card.data, "averaged": members}
+    card = replace(card, threshold=fresh.threshold, band=fresh.band, calibration=None, metrics={}, data=told)
     save_model(out, loaded[-1].network, card)
     return card
 
