@@ -158,7 +158,9 @@ def figures(metrics: Mapping[str, Any]) -> dict[str, float | None]:
             where = f"{', '.join(entry['datasets'])}, {row['title']} {row['strength']}"
             found |= {f"{where}: {name}": value for name, value in row["metrics"].items()}
     for kind, entry in metrics.get(SHIPPED, {}).items():
-        found |= {f"{kind}: {name}": v for name, v in entry.items() if isinstance(v, float) or v is None}
+        found |= {
+            f"beside verdicts, {kind}: {name}": v for name, v in entry.items() if isinstance(v, float) or v is None
+        }
     return found
 
 
