@@ -183,18 +183,19 @@ def _how_it_died(error: Any) -> str:
 # ---- inside the child -------------------------------------------------------------------------------------------
 
 _setup_error: BaseException | None = None
+_memory_gb = 0.0
 
 
 def _start_worker(setup: Callable[[], None], memory_gb: float, parent: int) -> None:
     """Prepares a child: it dies with its parent, leaves Ctrl-C to it, is silent, loads its networks, then is limited."""
-    global _setup_error
+    global _setup_error, _memory_gb
+    _memory_gb = memory_gb
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence()
     try:
         _limit_threads()
         setup()
-        _limit_memory(memory_gb)
     except BaseException as error:  # an initializer that raises would leave the pool dead without a reason
         _setup_error = error
 
@@ -202,7 +203,11 @@ def _start_worker(setup: Callable[[], None], memory_gb: float, parent: int) -> N
 def _run_one(task: Callable[[Any], Any], item: Any) -> Any:
     if _setup_error is not None:
         raise _setup_error
-    return task(item)
+    _limit_memory(_memory_gb)
+    try:
+        return task(item)
+    finally:
+        _give_back()
 
 
 def _die_with_parent(parent: int) -> None:
@@ -230,11 +235,22 @@ def _limit_threads() -> None:
 
 
 def _limit_memory(memory_gb: float) -> None:
-    """Allows so much address space on top of what the loaded libraries take (5 GB with a CUDA build of torch)."""
+    """Allows so much address space on top of what is taken now.
+
+    That is what the libraries take (5 GB with a CUDA build of torch), and what the allocator keeps of earlier inputs: some
+    4 GB after a dozen clips, measured, against a limit of which an input later failed or was decoded by another reader.
+    What an input may take must not depend on those before it.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
         return  # macOS does not enforce RLIMIT_AS; the wall limit still holds
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
-    limit = used + int(memory_gb * 1e9)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(memory_gb * 1e9), hard))
+
+
+def _give_back() -> None:
+    """Returns freed memory to the system, which glibc's allocator keeps: measured, 2.5 GB of 3.7 after a dozen clips."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import math
+import mmap
 import os
 import sys
 import time
@@ -71,6 +72,21 @@ def test_memory_is_bounded() -> None:
     found = results(bytearray, [8_000_000_000, 10], workers=1, bounds=Bounds(memory_gb=1))
     assert isinstance(found[8_000_000_000], TooLargeMedia)
     assert found[10] == bytearray(10)
+
+
+def test_what_one_input_may_take_does_not_depend_on_those_before_it() -> None:
+    """Address space that stays taken, as by an allocator, is not held against the next input."""
+    sizes = [600_000_000 + i for i in range(4)]
+    assert results(keep_address_space, sizes, workers=1, bounds=Bounds(memory_gb=1)) == {n: n for n in sizes}
+
+
+def keep_address_space(size: int) -> int:
+    """Takes address space for as long as the process lives."""
+    kept.append(mmap.mmap(-1, size))
+    return size
+
+
+kept: list[mmap.mmap] = []
 
 
 def test_a_bug_met_on_one_input_does_not_stop_the_others() -> None:
