@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dfpipe.config import Config
+from dfpipe.doctor import SELFTEST, selftest_answers
 from dfpipe.errors import DfpipeError
 from dfpipe.infer import stress as stressing
 from dfpipe.infer.detector import Detector
@@ -78,6 +79,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     if wanted.record:
+        record_selftest(copy)
         shutil.copy(copy, shipped)
     print(write_card(copy, wanted.write))
     different = differences(figures(read_card(shipped).metrics), figures(read_card(copy).metrics))
@@ -92,6 +94,13 @@ def _without_figures(shipped: Path, copy: Path) -> None:
     model = load_model(shipped)
     metrics = {key: value for key, value in model.card.metrics.items() if key not in (EVALUATIONS, STRESS, SHIPPED)}
     save_model(copy, model.network, replace(model.card, metrics=metrics))
+
+
+def record_selftest(path: Path) -> None:
+    """Writes down what the model says of two made clips, for `dfpipe doctor --selftest`."""
+    model = load_model(path)
+    metrics = {**model.card.metrics, SELFTEST: selftest_answers(path)}
+    save_model(path, model.network, replace(model.card, metrics=metrics))
 
 
 def measure(model: Path, data: Path, out: Path, workers: int) -> None:
