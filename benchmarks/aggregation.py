@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from dfpipe.infer.aggregate import AGGREGATES
+from dfpipe.infer.intervals import FEWEST_GROUPS
 from dfpipe.infer.levels import Level, levels_of
-from dfpipe.infer.results import FEWEST_GROUPS
 from dfpipe.infer.scores import Scores, read_scores
 from dfpipe.train.metrics import binary_metrics
 
