@@ -155,9 +155,11 @@ def write_clip(path: Path, frames: Iterator[Image]) -> None:
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream: Any = container.add_stream(
-            codec, rate=Fraction(RATE), options={"crf": "20"} if codec == "libx264" else {}
+            codec, rate=Fraction(RATE), options={"qp": "22"} if codec == "libx264" else {}
         )
         stream.pix_fmt = "yuv420p"
+        # With more threads, or with crf, x264 makes of the same frames another file each time (measured).
+        stream.codec_context.thread_count = 1
         for i, image in enumerate(frames):
             if i == 0:
                 stream.height, stream.width = image.shape[:2]

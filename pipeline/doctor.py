@@ -163,8 +163,8 @@ CHECKS: dict[str, Callable[[], str]] = {
 # ---- the whole way, with the model that ships ------------------------------------------------------------------------
 
 SELFTEST = "selftest"  # key in ModelCard.metrics: what the model says of the two made clips
-# Of p_fake. Encoders of other versions change pixels a little, a wrong install much: with red and blue exchanged the two scores move
-# by 0.50 and 0.14, measured.
+# Of p_fake. Encoders of other versions change pixels a little, a wrong install much: with red and blue exchanged the two
+# scores move by 0.50 and 0.14, measured.
 TOLERANCE = 0.1
 
 

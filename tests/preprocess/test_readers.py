@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from dfpipe.config import LimitsConfig
-from dfpipe.demo import FRAMES, RATE, SIDE, clip_frames
+from dfpipe.demo import FRAMES, RATE, SIDE, clip_frames, write_clip
 from dfpipe.errors import ConfigError, CorruptMedia, MediaError, TooLargeMedia, UnsupportedMedia
 from dfpipe.preprocess.containers import media_kind
 from dfpipe.preprocess.readers import READERS, open_image, open_video
@@ -199,3 +199,10 @@ def test_cut_pictures_are_corrupt(save_still: Callable[[str, Image], Path], port
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(CorruptMedia):
         open_image(path)
+
+
+def test_the_same_frames_make_the_same_clip(tmp_path: Path) -> None:
+    """Whatever is measured on made-up clips would otherwise differ from run to run."""
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / name, clip_frames(3, Label.FAKE))
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
