@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from dfpipe.errors import InputsFailed
-from dfpipe.flags import PATH, RUNS, VERDICTS, device_flag, json_flag, running, settings, voice
+from dfpipe.flags import PATH, VERDICTS, device_flag, json_flag, running, settings, voice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,14 +106,13 @@ def watch(inbox: Path, out: Path, as_json: bool, every: float, settle: float, **
 
 def _detector(flags: dict[str, Any], as_json: bool) -> Any:
     """The model or models that were named, told in a line."""
-    from dfpipe.infer.detector import Detector, find_model
+    from dfpipe.infer.detector import Detector
     from dfpipe.infer.ensemble import together
 
     config = flags["config"]
     files = flags["models"] or (None,)
     detectors = [
-        Detector.load(find_model(file, RUNS), flags["device"], config.infer, config.preprocess.limits, flags["frames"])
-        for file in files
+        Detector.load(file, flags["device"], config.infer, config.preprocess.limits, flags["frames"]) for file in files
     ]
     detector = together(detectors) if len(detectors) > 1 else detectors[0]
     click.echo(_model_line(detector), err=as_json)
