@@ -3,7 +3,7 @@
 Validation and inference call the same function, so that the network sees in use what it was chosen on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import cv2
@@ -31,7 +31,7 @@ class Sample:
     label: int
     landmarks: Points | None  # (5, 2) in px of the crop; None = unknown, or where an upright face has them
     crop_scale: float  # side of the crop / longer side of the face box
-    blend_share: float = 0.5  # how often `self_blend` makes a fake of a real face
+    blend_share: float = 0.5  # how often self-blending makes a fake of a real face
 
 
 # A drawing gives (3, S, S) float32 in 0..1 and the label, which differs from the sample's where a real face became a fake.
@@ -82,13 +82,23 @@ def _strong(size: int) -> Drawing:
 
 def _self_blend(size: int) -> Drawing:
     """A share of the real faces become fakes, then all as `_strong`."""
+    return _blended(size)
+
+
+def _recoded_blend(size: int) -> Drawing:
+    """A share of the real faces become fakes, then all as `_recoded`."""
+    return _blended(size, RECODING)
+
+
+def _blended(size: int, only: Collection[str] = ()) -> Drawing:
+    """A share of the real faces become fakes, then all go through the named steps of degrade.py; none = all."""
     placed = _placed(size)
 
     def draw(sample: Sample) -> tuple[Tensor, float]:
         image, landmarks, label, rng = _array(sample), _landmarks(sample), sample.label, _random()
         if label == Label.REAL:
             image, label = real_or_blended(image, landmarks, rng, sample.blend_share)
-        return placed(degraded(image, landmarks, rng)), float(label)
+        return placed(degraded(image, landmarks, rng, only)), float(label)
 
     return draw
 
@@ -133,4 +143,5 @@ AUGMENTATIONS: dict[str, Callable[[int], Drawing]] = {
     "recoded": _recoded,
     "strong": _strong,
     "self_blend": _self_blend,
+    "recoded_blend": _recoded_blend,
 }
