@@ -27,7 +27,7 @@ from torch import Tensor
 from dfpipe.config import InferConfig, LimitsConfig
 from dfpipe.errors import MediaError, ModelFileError, ResourceError, UsageError, choose
 from dfpipe.files import sha256_file
-from dfpipe.infer.aggregate import AGGREGATES, judge_clip, judge_people, segments
+from dfpipe.infer.aggregate import AGGREGATES, COMPRESSED, judge_clip, judge_people, segments
 from dfpipe.infer.calibration import probabilities
 from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.inputs import Upload
@@ -268,10 +268,10 @@ class Detector:
         scores = self.score(found.crops)
         # A still, or a clip of two frames, cannot show anybody in four.
         min_frames = min(self.config.min_frames, found.frames_wanted)
-        people = judge_people(scores, self.config.aggregate, card.band, min_frames)
+        people = judge_people(scores, self.config.aggregate, card.band, min_frames, _bits_per_pixel(looked))
         kind, p_fake = judge_clip(people, min_frames)
         clip = found.kind == "video"
-        reason = reason_of(kind, people, scores, min_frames, clip)
+        reason = reason_of(kind, people, scores, min_frames, clip, card.band[0])
         confidence, how_sure = confidence_of(kind, p_fake, card.calibration)
         verdict = self._answer(
             str(upload),
@@ -296,8 +296,6 @@ class Detector:
         found, card = looked.found, self.model.card
         side = statistics.median(crop.box.side for crop in found.crops) if found.crops else None
         sharpness = [sharpness_of(luma_of(crop.image)) for crop in found.crops]
-        info = found.info
-        pixels = info.width * info.height * (info.frame_count or 0)
         return Conditions(
             state=found.state,
             kind=found.kind,
@@ -307,7 +305,7 @@ class Detector:
             face_px=side,
             enlarged=card.image_size / (side * card.faces.crop_scale) if side else None,
             sharpness=statistics.median(sharpness) if sharpness else None,
-            bits_per_pixel=8 * looked.size / pixels if pixels and found.kind == "video" and info.codec else None,
+            bits_per_pixel=_bits_per_pixel(looked),
         )
 
     def _error(self, upload: Upload, error: MediaError) -> Verdict:
@@ -356,7 +354,18 @@ class Detector:
     def rule(self) -> Rule:
         """How this detector joins scores."""
         aggregate = self.config.aggregate
-        return Rule(aggregate, AGGREGATES[aggregate].parameters, self.config.min_frames, self.model.card.faces.frames)
+        return Rule(
+            aggregate,
+            AGGREGATES[aggregate].parameters,
+            self.config.min_frames,
+            self.model.card.faces.frames,
+            COMPRESSED,
+        )
+
+
+def _bits_per_pixel(looked: Looked) -> float | None:
+    """Of a clip's file; None for pictures, and for frames that came without one."""
+    return looked.found.info.bits_per_pixel(looked.size) if looked.found.kind == "video" else None
 
 
 def _check_frames(frames: Sequence[Image], times_s: Sequence[float] | None) -> None:

@@ -84,7 +84,7 @@ def _join(
         for r in rows
     ]
     least = min(min_frames, columns["frames_wanted"][rows[0]])  # a still cannot show anybody in four frames
-    people = judge_people(seen, aggregate, band, least)
+    people = judge_people(seen, aggregate, band, least, columns["bits_per_pixel"][rows[0]])
     kind, p_fake = judge_clip(people, least)
     units["frame"] += [
         {**facts, "key": (media_id, s.track, s.frame_index), "p_fake": s.p_fake, "verdict": "", **_face(columns, [r])}

@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         ("compression", pa.string()),  # as the publisher names it (c23, c40), "" where unknown
         ("state", pa.string()),  # of the input
         ("frames_wanted", pa.int32()),
+        ("bits_per_pixel", pa.float64()),  # of a clip's file, null where unknown
         ("frame_index", pa.int32()),  # null, like all below, where the input has no score
         ("time_s", pa.float64()),
         ("track", pa.int16()),
@@ -54,6 +55,7 @@ _DEFAULTS: dict[str, Any] = {  # for tables that others made: what is not said
     "compression": "",
     "state": None,  # ok where there is a score
     "frames_wanted": None,  # as many as there are
+    "bits_per_pixel": None,
     "frame_index": None,  # their order
     "time_s": 0.0,
     "track": 0,

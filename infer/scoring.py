@@ -109,6 +109,7 @@ def _row(model: str, of_input: Mapping[str, Any], values: Mapping[str, Any], p_f
         **{name: values[name] for name in facts},
         "compression": compression_of(str(values["name"])),
         "state": of_input.get("state") or "ok",
+        "bits_per_pixel": of_input.get("bits_per_pixel"),
         "frames_wanted": of_input.get("frames_wanted") or 0 if p_fake is None else of_input.get("frames_wanted") or 1,
         **{name: values.get(name) if p_fake is not None else None for name in face},
         "p_fake": p_fake,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfpipe.infer.aggregate import by_person
+from dfpipe.infer.aggregate import by_person, too_compressed
 from dfpipe.types import FrameScore, PersonVerdict, State, VerdictKind
 
 TELLING = 2  # times named in a reason
@@ -29,9 +29,6 @@ SELDOM = 0.5  # share of the frames with a face, chosen here
 ENLARGED = 2.0  # times that a face must be enlarged for the network, chosen here: half of what it sees is then made up
 # Variance of the Laplacian at 256 px: the 5th percentile of 600 DFDC face crops, whose median is 29.
 BLURRED = 5.0
-# Bits of the file per pixel and frame. Measured: 22 clips of FaceForensics++ c40 0.0035 to 0.0088; 35 others, of DFDC and
-# from the web, 0.030 and more.
-COMPRESSED = 0.015
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,12 @@ class Conditions:
 
 
 def reason_of(
-    kind: VerdictKind, people: Sequence[PersonVerdict], scores: Sequence[FrameScore], min_frames: int, clip: bool
+    kind: VerdictKind,
+    people: Sequence[PersonVerdict],
+    scores: Sequence[FrameScore],
+    min_frames: int,
+    clip: bool,
+    real_below: float = 0.0,
 ) -> str:
     """Why the answer is what it is, in one sentence.
 
@@ -60,6 +62,7 @@ def reason_of(
         scores: Of all faces.
         min_frames: A person seen in fewer frames was not judged.
         clip: Whether there are times to name.
+        real_below: A person with a lower score would be real, if the clip were not too strongly compressed.
     """
     if kind is VerdictKind.FAKE:
         fakes = [p for p in people if p.verdict is kind]
@@ -72,7 +75,10 @@ def reason_of(
         if len(brief) == len(unsure):
             seen = "was" if len(brief) == 1 else "were"
             return f"{_of(len(brief), len(people))} {seen} seen too briefly to judge{_others(len(people) - len(brief))}"
-        return f"the scores of {_of(len(unsure), len(people))} are too close to call"
+        if all(p in brief or p.p_fake < real_below for p in people):
+            return "no sign of manipulation, but in so strongly compressed a clip none may be left: it cannot be called real"
+        close = [p for p in unsure if p in brief or p.p_fake >= real_below]
+        return f"the scores of {_of(len(close), len(people))} are too close to call"
     frames = sum(p.frames for p in people)
     return f"no sign of manipulation in {_of(len(people), len(people))}, over {_count(frames, 'frame')}"
 
@@ -151,7 +157,7 @@ def cautions_of(seen: Conditions) -> tuple[str, ...]:
         and FEW_FRAMES <= seen.with_face < SELDOM * seen.wanted,
         f"small faces ({seen.face_px or 0:.0f} px)": (seen.enlarged or 0) > ENLARGED,
         "blurred or very smooth faces": blurred,
-        "strong compression": seen.bits_per_pixel is not None and seen.bits_per_pixel < COMPRESSED,
+        "strong compression": too_compressed(seen.bits_per_pixel),
         f"{_count(seen.dropped, 'face')} seen in one frame only and left out": seen.dropped > 0,
     }
     return tuple(words for words, holds in checks.items() if holds)

@@ -160,8 +160,8 @@ class TrainConfig:
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none | balanced: the rarer label counts more in the loss
     balance: str = "source"  # none | label | source | dataset_label | dataset_root | paired: how often what is shown
-    augment: str = "strong"  # none | light | recoded | strong | self_blend
-    blend_share: float = 0.5  # of the real crops shown that self_blend turns into fakes
+    augment: str = "strong"  # none | light | recoded | strong | self_blend | recoded_blend
+    blend_share: float = 0.5  # of the real crops shown that self-blending turns into fakes
     samples_per_epoch: int = 0  # 0 = all
     clip_norm: float = 0.0  # of the whole gradient; 0 = no clipping
     ema: float = 0.0  # decay of the running mean of the weights that is validated and kept; 0 = off

@@ -84,6 +84,11 @@ class VideoInfo:
     rotation: int = 0  # degrees counter-clockwise that were applied to make the frames upright
     reader: str = ""
 
+    def bits_per_pixel(self, size: int) -> float | None:
+        """How much a clip's file of `size` bytes spends on a pixel of a frame, in bits. None if it does not say."""
+        pixels = self.width * self.height * (self.frame_count or 0)
+        return 8 * size / pixels if pixels and self.codec else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -163,6 +168,7 @@ class Rule:
     parameters: Mapping[str, float]  # of the aggregate
     min_frames: int  # a person seen in fewer is uncertain
     frames: int  # looked at in a clip
+    real_bits_per_pixel: float  # nobody is called real in a clip with fewer
 
 
 @dataclass(frozen=True, slots=True)

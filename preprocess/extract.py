@@ -155,7 +155,10 @@ def extract_task(job: Job) -> Extracted:
         data = encode_png(face.image) if job.crop_format == "png" else encode_jpeg(face.image, job.jpeg_quality)
         crops.append((row, data))
     seconds = round(time.perf_counter() - start, 3)
-    return Extracted({"media_id": media_id, "sha256": sha256, **_facts(found), "seconds": seconds}, crops)
+    row = {"media_id": media_id, "sha256": sha256, **_facts(found), "seconds": seconds}
+    clip = found.kind == "video" and not item.members
+    row["bits_per_pixel"] = found.info.bits_per_pixel(item.path.stat().st_size) if clip else None
+    return Extracted(row, crops)
 
 
 def _content_hash(item: MediaItem, limits: LimitsConfig) -> str:

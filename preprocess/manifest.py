@@ -74,8 +74,10 @@ INPUTS_SCHEMA = pa.schema(
         ("codec", pa.string()),
         ("reader", pa.string()),
         ("seconds", pa.float64()),
+        ("bits_per_pixel", pa.float64()),  # of a clip's file, per pixel and frame
     ]
 )
+_LATER = {"bits_per_pixel"}  # columns that folders extracted before lack: unknown there
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def read_inputs(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise SourceError(f"no {INPUTS} in {folder}: run 'dfpipe extract --out {folder}' first")
     rows: list[dict[str, Any]] = _read_table(path, INPUTS_SCHEMA).to_pylist()
-    return rows
+    return [{**dict.fromkeys(_LATER), **row} for row in rows]
 
 
 def read_faces(folder: Path) -> FacesConfig:
@@ -160,7 +162,7 @@ def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
     if version != str(VERSION):
         raise DataError(f"{path} has schema version {version}, this dfpipe reads {VERSION}: extract again")
-    if missing := [name for name in schema.names if name not in table.column_names]:
+    if missing := [name for name in schema.names if name not in table.column_names and name not in _LATER]:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}: extract again")
     return table
 

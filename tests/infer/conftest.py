@@ -42,7 +42,7 @@ def make_verdict(path: str = "a.mp4", **change: Any) -> Verdict:
         "model_sha256": "ab",
         "media_sha256": "cd",
         "seconds": 2.1,
-        "rule": Rule("mean_logit", {"logit_limit": 16.0}, 4, 32),
+        "rule": Rule("mean_logit", {"logit_limit": 16.0}, 4, 32, 0.015),
         "how_sure": "how sure this is cannot be said: the model is not calibrated",
         "kind": "video",
         "media": VideoInfo(640, 360, 25.0, 250, 10.0, "h264", 0, "decord"),

@@ -3,7 +3,18 @@ import math
 import pytest
 
 from dfpipe.errors import ConfigError
-from dfpipe.infer.aggregate import AGGREGATES, judge_clip, judge_people, kind_of, logit, segments, sigmoid, smoothed
+from dfpipe.infer.aggregate import (
+    AGGREGATES,
+    COMPRESSED,
+    judge_clip,
+    judge_people,
+    kind_of,
+    logit,
+    segments,
+    sigmoid,
+    smoothed,
+    too_compressed,
+)
 from dfpipe.types import FrameScore, VerdictKind
 
 BAND = (0.4, 0.6)
@@ -67,6 +78,15 @@ def test_every_rule_names_its_source_and_is_monotone_at_the_edges(name: str) -> 
     assert rule([0.98] * 20) > 0.9
     assert rule([0.02] * 20) < 0.1
     assert rule([0.0, 1.0]) == rule([1.0, 0.0])
+
+
+def test_nobody_is_real_where_traces_do_not_survive() -> None:
+    real, fake = scores(0, 0.1, 0.1), scores(1, 0.9, 0.9)
+    kinds = [p.verdict for p in judge_people(real + fake, "mean", BAND, 2, COMPRESSED / 2)]
+    assert kinds == [VerdictKind.UNCERTAIN, VerdictKind.FAKE]
+    assert judge_people(real, "mean", BAND, 2, COMPRESSED)[0].verdict is VerdictKind.REAL
+    assert judge_people(real, "mean", BAND, 2, None)[0].verdict is VerdictKind.REAL
+    assert not too_compressed(None)
 
 
 @pytest.mark.parametrize("name", AGGREGATES)

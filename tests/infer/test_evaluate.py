@@ -63,6 +63,17 @@ def test_clip_scores_are_those_of_inference(done: Evaluated, faces: Path, detect
             assert ours[row["name"]][1] == str(verdict.verdict)
 
 
+def test_a_strongly_compressed_clip_counts_as_inference_judges_it(done: Evaluated, detector: Detector) -> None:
+    from dfpipe.infer.levels import levels_of
+
+    scores = read_scores(done.out / "scores.parquet")
+    assert all(bits and bits > 0 for bits in scores.columns["bits_per_pixel"])
+    few = replace(scores, columns={**scores.columns, "bits_per_pixel": [0.001] * len(scores)})
+    for table, said in ((few, set()), (scores, {"REAL"})):
+        verdicts = levels_of(table, "mean_logit", (0.98, 0.99), detector.config.min_frames)["clip"].columns["verdict"]
+        assert {"REAL"} & set(verdicts) == said
+
+
 def test_the_page_stands_alone(done: Evaluated) -> None:
     page = done.page.read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)

@@ -48,6 +48,7 @@ def test_json_holds_the_contract(verdict: Callable[..., Verdict]) -> None:
         "parameters": {"logit_limit": 16.0},
         "min_frames": 4,
         "frames": 32,
+        "real_bits_per_pixel": 0.015,
     }
     assert line["scores"][0] == {"frame": 3, "time_s": 0.1, "track": 0, "p_fake": 0.93, "box": [1, 2, 30.0, 40]}
     assert line["media"]["codec"] == "h264"

@@ -24,10 +24,10 @@ def scores(track: int, *values: float) -> list[FrameScore]:
     return [FrameScore(10 * i, float(i), track, p) for i, p in enumerate(values)]
 
 
-def reason(*people: list[FrameScore], min_frames: int = 2, clip: bool = True) -> str:
+def reason(*people: list[FrameScore], min_frames: int = 2, clip: bool = True, bits: float | None = None) -> str:
     together = [s for person in people for s in person]
-    judged = judge_people(together, "mean", BAND, min_frames)
-    return reason_of(judge_clip(judged, min_frames)[0], judged, together, min_frames, clip)
+    judged = judge_people(together, "mean", BAND, min_frames, bits)
+    return reason_of(judge_clip(judged, min_frames)[0], judged, together, min_frames, clip, BAND[0])
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,20 @@ def reason(*people: list[FrameScore], min_frames: int = 2, clip: bool = True) ->
 )
 def test_reasons(people: list[list[float]], expected: str) -> None:
     assert reason(*(scores(i, *values) for i, values in enumerate(people))) == expected
+
+
+@pytest.mark.parametrize(
+    ("people", "expected"),
+    [
+        ([[0.1, 0.2], [0.1, 0.1]], "no sign of manipulation, but in so strongly compressed a clip none may be left: "),
+        ([[0.1, 0.2], [0.1]], "no sign of manipulation, but in so strongly compressed a clip none may be left: "),
+        ([[0.1, 0.2], [0.5, 0.5]], "the scores of 1 of 2 people are too close to call"),
+        ([[0.1, 0.2], [0.9, 0.9]], "1 of 2 people looks manipulated (person 2); "),
+        ([[0.1]], "the one person seen was seen too briefly to judge"),
+    ],
+)
+def test_reasons_of_a_strongly_compressed_clip(people: list[list[float]], expected: str) -> None:
+    assert reason(*(scores(i, *values) for i, values in enumerate(people)), bits=0.01).startswith(expected)
 
 
 def test_a_still_has_no_times() -> None:

@@ -6,7 +6,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from dfpipe.errors import DataError, LeakError, SourceError
-from dfpipe.preprocess.manifest import CROPS_SCHEMA, INPUTS, MANIFEST, read_inputs, read_manifest, write_table
+from dfpipe.preprocess.manifest import (
+    CROPS_SCHEMA,
+    INPUTS,
+    INPUTS_SCHEMA,
+    MANIFEST,
+    read_inputs,
+    read_manifest,
+    write_table,
+)
 
 ROW: dict[str, Any] = {
     "media_id": "m",
@@ -73,6 +81,12 @@ def test_damage_version_and_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"crop": ["a"]}).replace_schema_metadata({"dfpipe_schema": "1"}), path)
     with pytest.raises(DataError, match=r"lacks the columns.*label"):
         read_manifest(tmp_path)
+
+
+def test_a_folder_of_an_earlier_version_does_not_say_how_compressed_clips_are(tmp_path: Path) -> None:
+    old = pa.schema([field for field in INPUTS_SCHEMA if field.name != "bits_per_pixel"])
+    write_table(tmp_path / INPUTS, old, [{"media_id": "a"}])
+    assert read_inputs(tmp_path)[0]["bits_per_pixel"] is None
 
 
 def test_writing_is_repeatable(tmp_path: Path) -> None:
