@@ -14,17 +14,21 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from dfpipe.errors import DfpipeError, MediaCrashed, MediaError, MediaTimeout, TooLargeMedia, choose
+from dfpipe.errors import DfpipeError, MediaCrashed, MediaError, MediaTimeout, TooLargeMedia, UsageError, choose
 
 Input = TypeVar("Input")
 
 MAX_TRIES = 2  # a crash may be the machine's fault once
 MAX_INPUTS_PER_PROCESS = 500  # then a fresh process takes over, so that leaks in decoders stay small
+_UNGUARDED = (
+    "the processes that read media cannot start: a script must call dfpipe below `if __name__ == \"__main__\":`, because "
+    "they import the script"
+)
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl(2)
 
 
@@ -100,6 +104,7 @@ def _local(
     bounds: Bounds,
 ) -> Iterator[tuple[Input, Any]]:
     """In child processes of this machine that are killed at their limits."""
+    _check_main()
     pool = ProcessPool(
         max_workers=workers,
         max_tasks=MAX_INPUTS_PER_PROCESS,
@@ -112,7 +117,7 @@ def _local(
     try:
         while True:
             for item in source.take(2 * workers - len(waiting)):
-                waiting[pool.schedule(_run_one, args=[task, item], timeout=bounds.seconds)] = (item, 1)
+                waiting[_scheduled(pool, task, item, bounds)] = (item, 1)
             if not waiting and source.ended:
                 return
             done, _ = wait(waiting, timeout=0 if source.idle else None, return_when=FIRST_COMPLETED)
@@ -120,7 +125,7 @@ def _local(
                 item, tries = waiting.pop(future)
                 result = _outcome(future, bounds)
                 if isinstance(result, MediaCrashed) and tries < MAX_TRIES:
-                    waiting[pool.schedule(_run_one, args=[task, item], timeout=bounds.seconds)] = (item, tries + 1)
+                    waiting[_scheduled(pool, task, item, bounds)] = (item, tries + 1)
                 else:
                     yield item, result
     finally:
@@ -152,6 +157,19 @@ class _Source(Generic[Input]):
                 self.idle = True
                 return
             yield item
+
+
+def _check_main() -> None:
+    """Workers import the script that started them; one that judges while it is imported would start workers of its own."""
+    if getattr(current_process(), "_inheriting", False):  # as multiprocessing's own check has it
+        raise UsageError(_UNGUARDED)
+
+
+def _scheduled(pool: Any, task: Callable[[Any], Any], item: Any, bounds: Bounds) -> Any:
+    try:
+        return pool.schedule(_run_one, args=[task, item], timeout=bounds.seconds)
+    except RuntimeError as error:  # the pool gave up, because its processes end before they begin
+        raise UsageError(_UNGUARDED) from error
 
 
 def _outcome(future: Any, bounds: Bounds) -> Any:

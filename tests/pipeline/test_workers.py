@@ -5,6 +5,7 @@ import functools
 import math
 import mmap
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -109,3 +110,14 @@ def test_children_die_when_nobody_wants_their_results_any_more() -> None:
 def test_unknown_engine() -> None:
     with pytest.raises(ConfigError, match="local"):
         results(abs, [1], engine="cluster")
+
+
+def test_a_script_that_is_not_guarded_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "judge all.py"
+    script.write_text(
+        "import math, functools\nfrom dfpipe.workers import run_all\n"
+        "print(list(run_all(math.factorial, [1], setup=functools.partial(int, 0))))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode
+    assert "below `if __name__" in done.stderr.splitlines()[-1]
