@@ -26,7 +26,7 @@ Input = TypeVar("Input")
 MAX_TRIES = 2  # a crash may be the machine's fault once
 MAX_INPUTS_PER_PROCESS = 500  # then a fresh process takes over, so that leaks in decoders stay small
 _UNGUARDED = (
-    "the processes that read media cannot start: a script must call dfpipe below `if __name__ == \"__main__\":`, because "
+    'the processes that read media cannot start: a script must call dfpipe below `if __name__ == "__main__":`, because '
     "they import the script"
 )
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl(2)
