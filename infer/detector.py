@@ -16,7 +16,7 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -159,13 +159,20 @@ class Detector:
         uploads = (path if isinstance(path, Upload) else Upload(Path(path)) for path in paths)
         return (judged.verdict for judged in self.examine(uploads, engine, workers))
 
-    def examine(self, uploads: Iterable[Upload | None], engine: str = "local", workers: int = 0) -> Iterator[Judged]:
+    def examine(
+        self,
+        uploads: Iterable[Upload | None],
+        engine: str = "local",
+        workers: int = 0,
+        on_faces: Callable[[Upload], object] | None = None,
+    ) -> Iterator[Judged]:
         """As `judge_all`, with the faces on which each verdict rests.
 
         Args:
             uploads: What to judge; a None in between means "nothing for now", see `dfpipe.workers.run_all`.
             engine: See `dfpipe.workers`.
             workers: Processes that read media; 0 = one per core.
+            on_faces: Told of each input whose faces are found and are going to be scored.
         """
         bounds = Bounds(self.limits.seconds, self.limits.memory_gb)
         setup = setup_of(self.model.card.faces, self.limits)
@@ -175,6 +182,8 @@ class Detector:
                 if isinstance(result, MediaError):
                     yield Judged(job.upload, self._error(job.upload, result))
                 else:
+                    if on_faces is not None:
+                        on_faces(job.upload)
                     yield self._judged(job.upload, result)
 
     # ---- frames ------------------------------------------------------------------------------------------------------

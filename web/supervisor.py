@@ -1,0 +1,125 @@
+"""Keeps one worker process alive: starts it, hears from it, and starts it again when it dies."""
+
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dfpipe.errors import DfpipeError
+from dfpipe.web.jobs import JobStore
+from dfpipe.web.settings import Settings
+from dfpipe.web.worker import work
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 0.2  # between two looks at the worker
+SWEEP_S = 600.0  # between two looks at what has expired
+END_S = 5.0  # for which a worker that was asked to end is waited for
+RETRY_S = 5.0  # before a worker that died while it loaded its model is started again
+
+
+class Supervisor:
+    """The server's side of the worker.
+
+    Args:
+        settings: Of the service.
+        store: The jobs.
+        on_failure: Called when the worker says that it can never start, as with a refused model file.
+    """
+
+    def __init__(self, settings: Settings, store: JobStore, on_failure: Callable[[], object]) -> None:
+        self._settings, self._store, self._on_failure = settings, store, on_failure
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._swept = -SWEEP_S
+        self.model: dict[str, Any] | None = None  # what the worker says of its model; None while it loads
+        self.failure: DfpipeError | None = None
+        self.pid: int | None = None  # of the worker
+
+    def start(self) -> None:
+        """Starts the worker; returns before it has loaded its model."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the worker; the job that it is at goes back to the queue."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set() and self.failure is None:
+            ours, theirs = multiprocessing.Pipe(duplex=False)
+            process = multiprocessing.get_context("spawn").Process(
+                target=work, args=(self._settings, os.getpid(), theirs), name="dfpipe-worker"
+            )
+            process.start()
+            theirs.close()  # so that the end of the worker is the end of what comes
+            self.pid = process.pid
+            try:
+                self._listen(ours)
+            finally:
+                was_ready, self.model = self.model is not None, None
+                how = self._end(process)
+                ours.close()
+            self._settle(how, was_ready)
+
+    def _listen(self, worker: Connection) -> None:
+        """Hears what the worker says until it is gone or the service stops."""
+        while not self._stopping.is_set():
+            self._sweep()
+            if worker.poll(WATCH_S):
+                try:
+                    said = worker.recv()
+                except EOFError:
+                    return
+                if isinstance(said, DfpipeError):
+                    self.failure = said
+                    self._on_failure()
+                    return
+                self.model = said
+
+    def _settle(self, how: str, was_ready: bool) -> None:
+        """Deals with the job that the worker was at."""
+        if self._stopping.is_set():
+            self._store.hand_back()
+            return
+        if self.failure is not None:
+            return
+        log.warning("the worker process died (%s) and is started again", how)
+        self._store.recover(f"the process that judged it died ({how})")
+        self._store.count("worker_restarts")
+        if not was_ready:
+            self._stopping.wait(RETRY_S)
+
+    @staticmethod
+    def _end(process: Any) -> str:
+        """Makes sure that the worker is gone. Returns how it ended."""
+        process.join(WATCH_S)  # of its own accord, if it died
+        if process.exitcode is None:
+            process.terminate()
+            process.join(END_S)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        code = process.exitcode or 0
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def _sweep(self) -> None:
+        """Removes what has expired, now and then."""
+        if time.monotonic() - self._swept < SWEEP_S:
+            return
+        self._swept = time.monotonic()
+        for job_id in self._store.expire(self._settings.keep_days):
+            remove_files(self._settings, job_id)
+
+
+def remove_files(settings: Settings, job_id: str) -> None:
+    """Removes the upload and the results of a job that is forgotten."""
+    (settings.uploads / job_id).unlink(missing_ok=True)
+    shutil.rmtree(settings.results / job_id, ignore_errors=True)
