@@ -10,7 +10,8 @@ from dfpipe.types import FrameScore, PersonVerdict, State, VerdictKind
 # What no verdict says; stands under each of them.
 NOT_TOLD = (
     "A verdict is evidence, not proof. Do not accuse anybody on the ground of it alone.",
-    "REAL means: no sign of a manipulation that this model knows. New methods, and people who are wholly synthetic, can pass.",
+    "REAL means: no sign of a manipulation that this model knows. New methods, and people who are wholly synthetic, "
+    "can pass.",
     "Only faces were looked at: not voices, lips against speech, captions, or whether the clip shows what is claimed.",
 )
 TELLING = 2  # times named in a reason

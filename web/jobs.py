@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -240,18 +240,10 @@ class JobStore:
         at = _at(now)
         with self._writing() as db:
             row = db.execute(
-                "UPDATE jobs SET state = 'done', stage = NULL, progress = 1, ended = ?, verdict = ?, p_fake = ?, reason = ?, "
-                "settings = ?, overlay_file = ?, reused = ?, error = NULL WHERE id = ? AND state = 'running' RETURNING started",
-                (
-                    at,
-                    outcome.verdict,
-                    outcome.p_fake,
-                    outcome.reason,
-                    outcome.settings,
-                    outcome.overlay_file,
-                    outcome.reused,
-                    job_id,
-                ),
+                "UPDATE jobs SET state = 'done', stage = NULL, progress = 1, error = NULL, ended = :ended, "
+                "verdict = :verdict, p_fake = :p_fake, reason = :reason, settings = :settings, "
+                "overlay_file = :overlay_file, reused = :reused WHERE id = :id AND state = 'running' RETURNING started",
+                {**asdict(outcome), "ended": at, "id": job_id},
             ).fetchone()
             if row is None:
                 return False
@@ -284,19 +276,15 @@ class JobStore:
             ]
             self._fail(db, gone, f"{why}, {MAX_TRIES} times: this file was given up", now)
             self._requeue(db, "tries")
+            self._add_to(db, "worker_starts", 1)
 
     def hand_back(self) -> None:
         """Puts the job that is being worked on back at its place, as if it had not been begun: the service stops."""
         with self._writing() as db:
             self._requeue(db, "tries - 1")
 
-    def count(self, name: str, value: float = 1) -> None:
-        """Adds to a counter that only grows, across restarts too."""
-        with self._writing() as db:
-            self._add_to(db, name, value)
-
     def counters(self) -> dict[str, float]:
-        """All counters."""
+        """All counters. They only grow, across restarts too."""
         return {row["name"]: row["value"] for row in self._rows("SELECT name, value FROM counters")}
 
     def by_state(self) -> dict[str, int]:

@@ -12,7 +12,10 @@ _COUNTERS = {
     "dfpipe_failed_total": ("failed", "Jobs that the service could not finish."),
     "dfpipe_uploaded_bytes_total": ("uploaded_bytes", "Bytes of all files that were taken."),
     "dfpipe_uploaded_files_total": ("uploaded_files", "Files that were taken."),
-    "dfpipe_worker_restarts_total": ("worker_restarts", "Times that the worker process died."),
+    "dfpipe_worker_starts_total": (
+        "worker_starts",
+        "Times that the worker was started: with the service, and after each of its deaths.",
+    ),
 }
 
 

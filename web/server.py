@@ -1,8 +1,10 @@
 """The service: everything in order on disk, then uvicorn with the worker beside it."""
 
+import logging
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import uvicorn
 
@@ -31,7 +33,8 @@ def serve(settings: Settings, say: Callable[[str], object]) -> None:
         ModelFileError: There is no model, or it is refused.
     """
     check(settings)
-    with bound(settings) as listener, locked(settings.data):
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # of broken forms whoever sent them is told
+    with bound(settings) as listener, held(settings):
         store = JobStore(settings.database, settings.queue)
         try:
             put_in_order(settings, store)
@@ -67,6 +70,23 @@ def _run(settings: Settings, store: JobStore, listener: socket.socket, say: Call
         worker.stop()
     if worker.failure is not None:
         raise worker.failure
+
+
+@contextmanager
+def held(settings: Settings) -> Iterator[None]:
+    """Keeps other services off the folder.
+
+    Raises:
+        UsageError: Another one uses it, or it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(settings.data))
+        except UsageError as error:
+            raise UsageError(
+                f"{settings.data} cannot be written, or another service uses it: choose another --data"
+            ) from error
+        yield
 
 
 def bound(settings: Settings) -> socket.socket:

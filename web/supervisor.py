@@ -11,7 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from dfpipe.errors import DfpipeError
+from dfpipe.errors import DfpipeError, ResourceError
 from dfpipe.web.jobs import JobStore
 from dfpipe.web.settings import Settings
 from dfpipe.web.worker import work
@@ -86,16 +86,25 @@ class Supervisor:
 
     def _settle(self, how: str, was_ready: bool) -> None:
         """Deals with the job that the worker was at."""
-        if self._stopping.is_set():
-            self._store.hand_back()
-            return
         if self.failure is not None:
             return
+        if self._stopping.is_set():
+            self._written(self._store.hand_back)
+            return
         log.warning("the worker process died (%s) and is started again", how)
-        self._store.recover(f"the process that judged it died ({how})")
-        self._store.count("worker_restarts")
+        while not self._written(lambda: self._store.recover(f"the process that judged it died ({how})")):
+            self._stopping.wait(RETRY_S)
         if not was_ready:
             self._stopping.wait(RETRY_S)
+
+    def _written(self, change: Callable[[], object]) -> bool:
+        """Changes the jobs, unless the disk is full. Returns True when there is no use in trying again."""
+        try:
+            change()
+        except ResourceError as error:
+            log.error("%s", error)
+            return self._stopping.is_set()
+        return True
 
     @staticmethod
     def _end(process: Any) -> str:
@@ -115,6 +124,9 @@ class Supervisor:
         if time.monotonic() - self._swept < SWEEP_S:
             return
         self._swept = time.monotonic()
+        self._written(self._expire)
+
+    def _expire(self) -> None:
         for job_id in self._store.expire(self._settings.keep_days):
             remove_files(self._settings, job_id)
 

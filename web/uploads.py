@@ -1,6 +1,7 @@
 """Uploads: a multipart body to files, in pieces, within limits. What is not finished leaves nothing behind."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -221,10 +222,8 @@ class _Part:
 
     def close(self) -> None:
         """Gives it up."""
-        try:
+        with contextlib.suppress(OSError):  # what could not be written to a full disk is tried once more here
             self._file.close()
-        except OSError:  # what could not be written to a full disk is tried once more here
-            pass
 
 
 async def receive(stream: AsyncIterator[bytes], receiver: Receiver, limits: Limits) -> None:

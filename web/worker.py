@@ -9,9 +9,10 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,14 +40,16 @@ def work(settings: Settings, server: int, pipe: Connection) -> None:
     """
     die_with_parent(server)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server ends the worker
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # on the way out the child is killed and its files are removed
     tempfile.tempdir = str(settings.scratch)  # what a kill leaves there is swept at the next start
+    worker = None
     try:
         worker = Worker(settings, server)
+        worker.run(on_ready=lambda: pipe.send(worker.about()))
     except DfpipeError as error:
+        if worker is not None and worker.ready:
+            raise  # as of a full disk: another worker will go on
         pipe.send(error)
-        return
-    pipe.send(worker.about())
-    worker.run()
 
 
 class _Deleted(Exception):
@@ -74,6 +77,7 @@ class Worker:
             settings.model, settings.device, config.infer, config.preprocess.limits, settings.frames
         )
         self._job: Row | None = None  # at which it is
+        self.ready = False  # a sample is judged first: then all is loaded, and known to work
 
     def about(self) -> dict[str, Any]:
         """What is told of the model."""
@@ -96,12 +100,20 @@ class Worker:
             "limits": list(NOT_TOLD),
         }
 
-    def run(self) -> None:
-        """Judges jobs as they come, for ever. What goes wrong with one of them ends that one only."""
+    def run(self, on_ready: Callable[[], object]) -> None:
+        """Judges jobs as they come, for ever. What goes wrong with one of them ends that one only.
+
+        Args:
+            on_ready: Called when everything is loaded.
+        """
         while True:
             try:
                 for judged in self._detector.examine(self._uploads(), workers=1, on_faces=self._on_faces):
-                    self._finish(judged)
+                    if self.ready:
+                        self._finish(judged)
+                    else:
+                        self._check(judged)
+                        on_ready()
             except _Deleted:
                 self._job = None
             except Exception as error:  # a bug met on one job must not stop the others
@@ -112,10 +124,25 @@ class Worker:
                 self._store.fail(self._job["id"], told)
                 self._job = None
 
+    def _check(self, judged: Any) -> None:
+        """Looks at what became of the sample.
+
+        Raises:
+            DfpipeError: It was not judged, so nothing ever would be.
+        """
+        if judged.verdict.verdict == "ERROR":
+            raise DfpipeError(f"a sample picture cannot be judged here ({judged.verdict.reason}): run dfpipe doctor")
+        self.ready = True
+
     def _uploads(self) -> Iterator[Any]:
         """The next job's file whenever the worker is free; None while there is nothing to begin."""
         from dfpipe.infer.inputs import Upload
 
+        if not self.ready:
+            yield Upload(_sample(self._settings.scratch))
+        while not self.ready:
+            time.sleep(POLL_S)
+            yield None
         while True:
             if self._job is None:
                 self._job = self._store.claim()
@@ -133,11 +160,11 @@ class Worker:
             yield None
 
     def _on_faces(self, upload: Any) -> None:
-        self._tell("scoring")
+        if self._job is not None:
+            self._tell(self._job, "scoring")
 
-    def _tell(self, stage: str) -> None:
-        assert self._job is not None
-        self._store.progress(self._job["id"], stage, SHARES[stage])
+    def _tell(self, job: Row, stage: str) -> None:
+        self._store.progress(job["id"], stage, SHARES[stage])
 
     def _finish(self, judged: Any) -> None:
         """Writes the report on the job and ends it."""
@@ -145,7 +172,7 @@ class Worker:
 
         job = self._job
         assert job is not None
-        self._tell("writing")
+        self._tell(job, "writing")
         folder = self._settings.results / job["id"]
         # People know the file by its name; where it lies here is nobody's business.
         named = replace(judged, verdict=replace(judged.verdict, path=job["name"]))
@@ -185,6 +212,17 @@ class Worker:
         from dfpipe.infer.judging import settings_of
 
         return hashlib.sha256(settings_of(self._detector, self._options(job)).encode()).hexdigest()
+
+
+def _sample(folder: Path) -> Path:
+    """A small grey picture."""
+    import numpy as np
+
+    from dfpipe.preprocess.crops import encode_png
+
+    path = folder / "sample.png"
+    path.write_bytes(encode_png(np.full((64, 64, 3), 128, np.uint8)))
+    return path
 
 
 def _link_tree(old: Path, new: Path) -> None:
