@@ -6,7 +6,7 @@ import { errorWords, plain, score, sentence } from "./words.js";
 
 /** @param {HTMLElement} root */
 export async function about(root) {
-  root.append(el("h1", { tabindex: "-1" }, "About the model"));
+  root.append(el("h1", { tabindex: "-1" }, "The model"));
   try {
     const card = await model();
     root.append(
@@ -24,8 +24,15 @@ export async function about(root) {
   }
 }
 
-/** @param {any} card */
-export const measured = (card) => el("ul", {}, ...card.measured.map((/** @type {string} */ told) => el("li", {}, sentence(told))));
+/**
+ * Sentences on the error of the model; the server begins those that hold for one kind of file with its name.
+ * @param {any} card
+ * @param {string} [other] the kind that is left out, as "Stills: "
+ */
+export function measured(card, other) {
+  const told = card.measured.filter((/** @type {string} */ one) => other === undefined || !one.startsWith(other));
+  return el("ul", {}, ...told.map((/** @type {string} */ one) => el("li", {}, sentence(one))));
+}
 
 /** @param {any} card */
 export const notTold = (card) => el("ul", {}, ...card.limits.map((/** @type {string} */ told) => el("li", {}, sentence(told))));

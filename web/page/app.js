@@ -14,7 +14,7 @@ const PAGES = [
   [/^#?\/?$/, "home", "Check a file", home],
   [/^#\/jobs(?:\?.*)?$/, "jobs", "Past checks", jobs],
   [/^#\/job\/([\w-]+)$/, "job", "A check", job],
-  [/^#\/about$/, "about", "About the model", about],
+  [/^#\/about$/, "about", "The model", about],
 ];
 
 const main = byId("main");

@@ -5,7 +5,7 @@ import { icon } from "./icons.js";
 import { VERDICTS } from "./words.js";
 
 /**
- * @param {keyof typeof VERDICTS} verdict
+ * @param {string} verdict
  * @param {string} [size] "", or "big"
  */
 export function badge(verdict, size = "") {

@@ -2,9 +2,11 @@
 
 import { badge } from "./badge.js";
 import { el } from "./dom.js";
-import { clock, person, score } from "./words.js";
+import { clock, person, score, sentence } from "./words.js";
 
 const PICTURE = "data:image/jpeg;base64,";
+// The report is only read, never shown here; the browser would report that our policy forbids its own style.
+const STYLES = /<style>[\s\S]*?<\/style>/g;
 
 /**
  * @param {string} page report.html, in which each face is a <figure data-track data-frame> with a JPEG inside
@@ -13,7 +15,7 @@ const PICTURE = "data:image/jpeg;base64,";
  * @returns {HTMLElement | null} null where the report shows no faces
  */
 export function faces(page, report, onJump) {
-  const figures = [...new DOMParser().parseFromString(page, "text/html").querySelectorAll("figure[data-track]")];
+  const figures = [...new DOMParser().parseFromString(page.replace(STYLES, ""), "text/html").querySelectorAll("figure[data-track]")];
   const shown = figures.map((figure) => faceOf(/** @type {HTMLElement} */ (figure), report)).filter((face) => face !== null);
   if (!shown.length) return null;
   const people = report.people.filter((/** @type {any} */ one) => shown.some((face) => face.score.track === one.track));
@@ -22,7 +24,7 @@ export function faces(page, report, onJump) {
     el("p", { class: "soft" }, "As the network saw them. First those that say most for the answer on this person; one with a dashed rim says most against it."
       + (onJump ? " Choose one to see its moment in the clip." : "")),
     ...people.flatMap((/** @type {any} */ one) => [
-      el("h3", {}, `${person(one.track)} `, badge(one.verdict)),
+      el("h3", {}, `${sentence(person(one.track), "")} `, badge(one.verdict)),
       el("ul", { class: "faces" }, ...shown.filter((face) => face.score.track === one.track).map((face) => el("li", {}, card(face, onJump)))),
     ]));
 }

@@ -13,6 +13,12 @@ import { timeline } from "./timeline.js";
 import { failedCard, verdictCard } from "./verdict.js";
 import { counted, date, errorWords, plain, size } from "./words.js";
 
+/**
+ * How sentences on the error for the other kind of file begin.
+ * @type {Record<string, string>}
+ */
+const OTHER_KIND = { video: "Stills: ", image: "Clips: " };
+
 /** @param {HTMLElement} root @param {RegExpMatchArray} match */
 export function job(root, match) {
   const title = el("h1", { tabindex: "-1" }, "…");
@@ -68,7 +74,8 @@ function sections(found, report, page, card) {
     faces(page, report, clip ? jump : null),
     people(report, clip ? jump : null),
     el("section", { "aria-labelledby": "not-told" }, el("h2", { id: "not-told" }, "What this does not tell you"), notTold(card)),
-    el("section", { "aria-labelledby": "error-title" }, el("h2", { id: "error-title" }, "How often the model was wrong"), measured(card)),
+    el("section", { "aria-labelledby": "error-title" }, el("h2", { id: "error-title" }, "How often the model was wrong"),
+      measured(card, OTHER_KIND[report.media?.kind])),
     el("section", { "aria-labelledby": "file-title" }, el("h2", { id: "file-title" }, "The file and how it was judged"), factTable(factsOf(found, report))),
   ];
 }

@@ -7,7 +7,10 @@ import { byTrack, fitted, marksAt } from "./marks.js";
 import { counted, person, plain, score } from "./words.js";
 
 const FONT = "600 14px system-ui, sans-serif";
-const PAD = 5; // px around a label's text
+const PAD = 5; // px beside a label's text
+const LABEL = 22; // px, height of a label
+const LEAST_PX = 420; // width to which every picture may be enlarged
+const MOST_ENLARGED = 2; // times, above that
 // Of Okabe and Ito's palette, as in the overlay that dfpipe writes; white on each has a contrast of at least 4.5.
 const COLOURS = { FAKE: "#B3400B", REAL: "#005F94", UNCERTAIN: "#6B5900" };
 
@@ -18,10 +21,15 @@ const COLOURS = { FAKE: "#B3400B", REAL: "#005F94", UNCERTAIN: "#6B5900" };
  */
 export function player(job, report, onTime) {
   const still = report.media.kind === "image";
-  const stage = el("div", { class: "stage" });
+  // Until the picture is there its place is kept, so that nothing below jumps.
+  const hold = el("div", { class: "hold" });
+  hold.style.aspectRatio = `${report.media.width} / ${report.media.height}`;
+  hold.style.maxWidth = widest(report.media.width);
+  const stage = el("div", { class: "stage" }, hold);
+  const controls = el("div", { class: "actions controls" });
   const told = el("p", { class: "soft", role: "status" }, "loading …");
   const element = el("section", { class: "player", "aria-labelledby": "player-title" },
-    el("h2", { id: "player-title" }, still ? "The picture" : "The clip"), stage, told);
+    el("h2", { id: "player-title" }, still ? "The picture" : "The clip"), stage, controls, told);
   const boxes = boxLayer(report);
   /** @type {HTMLVideoElement | null} */
   let video = null;
@@ -46,6 +54,7 @@ export function player(job, report, onTime) {
       return ready(shown);
     }
     stage.remove();
+    controls.remove();
     told.className = "warn";
     told.replaceChildren(...unplayable(job, report));
   }
@@ -53,13 +62,13 @@ export function player(job, report, onTime) {
   /** @param {any} shown */
   function ready(shown) {
     say(told, caption(report, shown));
+    shown.style.maxWidth = widest(shown.videoWidth || shown.naturalWidth);
     const marked = shown.dataset.drawn === undefined && (still || shown instanceof HTMLVideoElement);
     const show = () => marked && boxes.draw(shown, still ? null : shown.currentTime);
     new ResizeObserver(show).observe(shown);
     const choice = el("input", { type: "checkbox", id: "boxes", checked: true, change: () => {
       boxes.canvas.hidden = !choice.checked;
     } });
-    const controls = el("div", { class: "actions" });
     if (marked) controls.append(el("span", { class: "check" }, choice, el("label", { for: "boxes" }, "show boxes")));
     if (shown instanceof HTMLVideoElement) {
       video = shown;
@@ -73,7 +82,6 @@ export function player(job, report, onTime) {
     if (document.fullscreenEnabled) {
       controls.append(el("button", { type: "button", click: () => stage.requestFullscreen() }, icon("full"), "Full screen"));
     }
-    stage.after(controls);
     show();
   }
 
@@ -82,6 +90,12 @@ export function player(job, report, onTime) {
   show([...(still ? clip.slice(1) : clip), ...drawn]);
   return { element, jump };
 }
+
+/**
+ * How wide a picture may be shown: small ones are not blown up until they are all blocks.
+ * @param {number} width px
+ */
+const widest = (width) => `${Math.max(LEAST_PX, MOST_ENLARGED * width)}px`;
 
 /** @param {string} path @param {boolean} [drawn] whether boxes are in the picture already */
 async function loadVideo(path, drawn = false) {
@@ -189,14 +203,18 @@ function boxLayer(report) {
     // The browser turns the picture as the file says, and so did dfpipe: both are upright.
     const at = fitted(width, height, shown.videoWidth || shown.naturalWidth, shown.videoHeight || shown.naturalHeight);
     const marks = time === null ? report.scores.filter((/** @type {any} */ s) => s.box) : marksAt(tracks, looks, time);
-    for (const mark of marks) drawMark(pen, mark, at, report.media, verdicts.get(mark.track) ?? "UNCERTAIN");
+    /** @type {Field[]} */
+    const taken = [];
+    for (const mark of marks) drawMark(pen, mark, at, report.media, verdicts.get(mark.track) ?? "UNCERTAIN", taken);
     canvas.dataset.marks = marks.map((/** @type {any} */ m) => `${m.track + 1}:${score(m.p_fake)}`).join(" "); // what is drawn, for tests
   }
   return { canvas, draw };
 }
 
-/** @param {any} pen @param {any} mark @param {any} at @param {any} media @param {keyof typeof COLOURS} verdict */
-function drawMark(pen, mark, at, media, verdict) {
+/** @typedef {{left: number, top: number, wide: number}} Field where a label lies, px */
+
+/** @param {any} pen @param {any} mark @param {any} at @param {any} media @param {keyof typeof COLOURS} verdict @param {Field[]} taken */
+function drawMark(pen, mark, at, media, verdict, taken) {
   const [x1, y1, x2, y2] = mark.box.map((/** @type {number} */ side, /** @type {number} */ i) =>
     i % 2 ? at.top + (side * at.height) / media.height : at.left + (side * at.width) / media.width);
   const thick = verdict === "FAKE" ? 4 : 2; // so that it does not rest on colour alone
@@ -208,9 +226,13 @@ function drawMark(pen, mark, at, media, verdict) {
   const words = x2 - x1 < 70 ? `${mark.track + 1}: ${score(mark.p_fake)}` : `${person(mark.track)}  ${score(mark.p_fake)}`;
   const wide = pen.measureText(words).width + 2 * PAD;
   const left = Math.min(Math.max(x1 - thick / 2, at.left), at.left + at.width - wide);
-  const top = y1 - 22 >= at.top ? y1 - 22 - thick / 2 : y2 + thick / 2;
+  const tops = [y1 - LABEL - thick / 2, y2 + thick / 2, y1 - 2 * LABEL - thick, y1];
+  const free = (/** @type {number} */ top) => top >= at.top && taken.every((other) =>
+    Math.abs(other.top - top) >= LABEL || other.left >= left + wide || left >= other.left + other.wide);
+  const top = tops.find(free) ?? tops[1];
+  taken.push({ left, top, wide });
   pen.fillStyle = COLOURS[verdict];
-  pen.fillRect(left, top, wide, 22);
+  pen.fillRect(left, top, wide, LABEL);
   pen.fillStyle = "#fff";
   pen.fillText(words, left + PAD, top + 16);
 }

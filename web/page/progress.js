@@ -1,7 +1,7 @@
 /** How far a job is: its steps, a bar and a sentence that a screen reader reads when the step changes. */
 
 import { el, say } from "./dom.js";
-import { STEPS, errorWords, stateWords } from "./words.js";
+import { STEPS, errorWords, sentence, stateWords } from "./words.js";
 
 /** @returns {{element: HTMLElement, show: (job: any) => void, trouble: (error: any, seconds: number) => void}} */
 export function progressCard() {
@@ -15,8 +15,8 @@ export function progressCard() {
     element,
     show(job) {
       const at = job.state === "queued" ? 0 : Math.max(1, STEPS.findIndex(([name]) => name === job.stage));
-      say(told, `${stateWords(job)[0].toUpperCase()}${stateWords(job).slice(1)} …`);
-      if (job.progress === null || job.state === "queued") bar.removeAttribute("value");
+      say(told, sentence(stateWords(job), " …"));
+      if (!job.progress || job.state === "queued") bar.removeAttribute("value");
       else bar.value = job.progress;
       steps.forEach((step, i) => {
         step.className = i < at ? "past" : i === at ? "present" : "";

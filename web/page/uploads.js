@@ -60,7 +60,7 @@ class TooBig extends Error {}
 /** What is shown of one file. @param {File} file */
 function rowOf(file) {
   const bar = el("progress", { max: 1, value: 0, "aria-label": `Upload of ${plain(file.name)}` });
-  const state = el("p", { class: "state", role: "status" }, "waits for its turn");
+  const state = el("p", { class: "state", role: "status" }, "Waits for its turn.");
   const percent = el("span", { class: "soft percent", "aria-hidden": "true" });
   const actions = el("div", { class: "actions" });
   const element = el("li", { class: "card upload" },
@@ -78,26 +78,26 @@ function rowOf(file) {
     sending(cancel) {
       bar.hidden = false;
       bar.value = 0;
-      say(state, "waits for its turn");
+      say(state, "Waits for its turn.");
       state.classList.remove("bad");
       actions.replaceChildren(button("Cancel", cancel));
     },
     /** @param {number} share */
     onProgress(share) {
       bar.value = share;
-      say(state, share < 1 ? "uploading" : "uploaded, being checked");
+      say(state, share < 1 ? "Uploading." : "Uploaded, being received.");
       percent.textContent = `${Math.floor(100 * share)} %`;
     },
     /** @param {number} seconds */
     onWait(seconds) {
-      say(state, "the queue of the server is full; this is tried again by itself");
+      say(state, "The queue of the server is full; this is tried again by itself.");
       percent.textContent = `in ${seconds} s`;
     },
     /** @param {any} job */
     accepted(job) {
       bar.hidden = true;
       percent.textContent = "";
-      say(state, job.state === "failed" ? sentence(job.error ?? "failed") : stateWords(job));
+      say(state, sentence(job.error || job.reason || stateWords(job)));
       actions.replaceChildren(jobBadge(job),
         el("a", { href: `#/job/${job.id}`, "aria-label": `Open ${plain(job.name)}` }, job.verdict ? "See what was found" : "Follow it"));
     },
@@ -109,7 +109,7 @@ function rowOf(file) {
     cancelled(again) {
       bar.hidden = true;
       percent.textContent = "";
-      say(state, "cancelled");
+      say(state, "Cancelled.");
       actions.replaceChildren(button("Send it again", again), dismiss());
     },
     /** @param {string} why @param {(() => void) | null} again */

@@ -6,7 +6,7 @@ import { VERDICTS, plain, score, sentence } from "./words.js";
 
 /** @param {any} report report.json */
 export function verdictCard(report) {
-  const told = VERDICTS[/** @type {keyof typeof VERDICTS} */ (report.verdict)];
+  const told = VERDICTS[report.verdict];
   return el("section", { class: `card answer ${report.verdict.toLowerCase()}`, "aria-labelledby": "answer-title" },
     el("h2", { id: "answer-title", class: "visually-hidden" }, "The answer"),
     el("div", { class: "headline" }, badge(report.verdict, "big"), el("p", { class: "means" }, told.means)),

@@ -1,6 +1,9 @@
 /** What the page says: numbers, times and names for reading, and what each state means. Pure. */
 
-/** What a verdict means, and what to do where there is none. `icon` is a key of `icons.js`. */
+/**
+ * What a verdict means, and what to do where there is none. `icon` is a key of `icons.js`.
+ * @type {Record<string, {word: string, icon: string, means: string, todo: string[]}>}
+ */
 export const VERDICTS = {
   FAKE: {
     word: "FAKE",
@@ -147,10 +150,14 @@ export function plain(text) {
   return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 }
 
-/** @param {string} text */
-export function sentence(text) {
+/**
+ * A text with a capital and an end.
+ * @param {string} text
+ * @param {string} [end]
+ */
+export function sentence(text, end = ".") {
   const told = plain(text).trim();
-  return told && told[0].toUpperCase() + told.slice(1) + (/[.!?]$/.test(told) ? "" : ".");
+  return told && told[0].toUpperCase() + told.slice(1) + (/[.!?]$/.test(told) ? "" : end);
 }
 
 /**
