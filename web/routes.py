@@ -42,6 +42,7 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
             FILES: {
                 "type": "array",
                 "minItems": 1,
+                "maxItems": service.settings.queue,
                 "items": {"type": "string", "format": "binary"},
                 "description": "Clips or stills.",
             },
