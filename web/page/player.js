@@ -69,7 +69,7 @@ export function player(job, report, onTime) {
     const choice = el("input", { type: "checkbox", id: "boxes", checked: true, change: () => {
       boxes.canvas.hidden = !choice.checked;
     } });
-    if (marked) controls.append(el("span", { class: "check" }, choice, el("label", { for: "boxes" }, "show boxes")));
+    if (marked && report.scores.length) controls.append(el("span", { class: "check" }, choice, el("label", { for: "boxes" }, "show boxes")));
     if (shown instanceof HTMLVideoElement) {
       video = shown;
       onFrames(shown, (time) => {
