@@ -12,6 +12,7 @@ from dfpipe.errors import UsageError
 from dfpipe.files import locked, sweep
 from dfpipe.web.app import create_app
 from dfpipe.web.jobs import JobStore
+from dfpipe.web.patience import protocol
 from dfpipe.web.settings import Settings, check
 from dfpipe.web.supervisor import Supervisor
 
@@ -56,6 +57,7 @@ def _run(settings: Settings, store: JobStore, listener: socket.socket, say: Call
             server_header=False,
             proxy_headers=False,
             ws="none",
+            http=protocol(settings.chunk_seconds),
             limit_concurrency=CONNECTIONS,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,

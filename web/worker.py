@@ -77,6 +77,7 @@ class Worker:
             settings.model, settings.device, config.infer, config.preprocess.limits, settings.frames
         )
         self._job: Row | None = None  # at which it is
+        self._looked = settings.scratch / "looked"  # as long as frames of this job were looked at
         self.ready = False  # a sample is judged first: then all is loaded, and known to work
 
     def about(self) -> dict[str, Any]:
@@ -108,7 +109,8 @@ class Worker:
         """
         while True:
             try:
-                for judged in self._detector.examine(self._uploads(), workers=1, on_faces=self._on_faces):
+                found = self._detector.examine(self._uploads(), workers=1, on_faces=self._on_faces, looked=self._looked)
+                for judged in found:
                     if self.ready:
                         self._finish(judged)
                     else:
@@ -150,14 +152,25 @@ class Worker:
                     self._job = None
                     continue
                 if self._job is not None:
+                    self._looked.unlink(missing_ok=True)
                     yield Upload(self._settings.uploads / self._job["id"])
                     continue
             elif not self._store.exists(self._job["id"]):
                 raise _Deleted  # the child that reads it is killed on the way out
+            else:
+                self._tell_frames(self._job)
             if os.getppid() != self._server:
                 os._exit(1)  # where the system does not do it, see `die_with_parent`
             time.sleep(POLL_S)
             yield None
+
+    def _tell_frames(self, job: Row) -> None:
+        """Tells how far the reading of a clip has come."""
+        frames = self._looked.stat().st_size if self._looked.exists() else 0
+        share = SHARES["scoring"] * min(frames / self._detector.model.card.faces.frames, 1)
+        if share > job["progress"]:
+            job["progress"] = share
+            self._store.progress(job["id"], "reading", share)
 
     def _on_faces(self, upload: Any) -> None:
         if self._job is not None:

@@ -52,16 +52,18 @@ def test_a_clip_gets_a_verdict_a_report_and_an_overlay(served: Any, clip: Path) 
     job = served.upload(clip.name, clip.read_bytes(), overlay="true")
     assert job["state"] in ("queued", "running")
     assert len(job["id"]) >= 32
-    stages = set()
+    seen = []
 
     def over() -> bool:
-        now = served.job(job["id"])
-        stages.add(now["stage"])
-        return now["state"] == "done"
+        seen.append(served.job(job["id"]))
+        return seen[-1]["state"] == "done"
 
     served.until(over)
-    job = served.job(job["id"])
-    assert stages >= {"reading", "writing"}
+    job = seen[-1]
+    assert {now["stage"] for now in seen} >= {"reading", "writing"}
+    shares = [now["progress"] for now in seen if now["progress"] is not None]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
     assert job["verdict"] in VERDICTS
     assert 0 <= job["p_fake"] <= 1
     assert job["name"] == clip.name
@@ -227,6 +229,23 @@ def test_an_upload_that_trickles_is_ended(served: Any) -> None:
                 continue
         assert answer == b"HTTP/1.1 408"
     assert not served.leftovers()
+
+
+@pytest.mark.parametrize("begin", [b"", b"GET /healthz HTTP/1.1\r\n", head(10**12)])  # the last one is answered at once
+def test_a_connection_on_which_drips_come_is_ended(served: Any, begin: bytes) -> None:
+    started = time.monotonic()
+    with connect(served) as wire:
+        wire.sendall(begin)
+        wire.settimeout(0.2)
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < started + 30:
+                try:
+                    wire.sendall(b"x")
+                    if not wire.recv(4096):
+                        raise ConnectionError
+                except TimeoutError:
+                    continue
+    assert time.monotonic() - started < served.patience + 5
 
 
 @pytest.mark.parametrize(
