@@ -13,7 +13,7 @@ export function people(report, onJump) {
       onJump && one.frames < report.rule.min_frames ? ", too briefly to judge" : null)));
   return el("section", { "aria-labelledby": "people-title" },
     el("h2", { id: "people-title" }, "People"),
-    wide("People", ["person", "answer", "score", "frames", "seen"], rows,
+    wide("Table of people", ["person", "answer", "score", "frames", "seen"], rows,
       "A person is a face followed through the frames. Frames: those in which the face was found."),
     onJump ? parts(report, onJump) : null);
 }

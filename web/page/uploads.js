@@ -68,6 +68,8 @@ function rowOf(file) {
     bar, el("div", { class: "line" }, state, percent), actions);
   /** @param {string} name @param {() => void} act */
   const button = (name, act) => el("button", { type: "button", click: act, "aria-label": `${name}: ${plain(file.name)}` }, name);
+  /** @param {string} words @param {any} job */
+  const link = (words, job) => el("a", { href: `#/job/${job.id}`, "aria-label": `${words}: ${plain(job.name)}` }, words);
   const dismiss = () => button("Remove from the list", () => {
     element.remove();
     uploads.hidden = list.childElementCount === 0;
@@ -99,7 +101,7 @@ function rowOf(file) {
       percent.textContent = "";
       say(state, sentence(job.error || job.reason || stateWords(job)));
       actions.replaceChildren(jobBadge(job),
-        el("a", { href: `#/job/${job.id}`, "aria-label": `Open ${plain(job.name)}` }, job.verdict ? "See what was found" : "Follow it"));
+        link(job.verdict ? "See what was found" : "Follow it", job));
     },
     /** @param {any} error @param {number} seconds */
     trouble(error, seconds) {
