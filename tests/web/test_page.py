@@ -7,13 +7,16 @@ them after a change.
 import os
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from dfpipe.demo import clip_frames, write_clip
@@ -28,7 +31,7 @@ from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 PAGE = Path(__file__).parents[2] / "web" / "page"
 HOSTILE = "<img src=x onerror=document.title='hit'>.mp4"
 PHONE = 360  # px, of the smallest phones in use
-PATIENCE_S = 90
+PATIENCE_S = 60
 FLAGS = (
     "--headless=new",
     "--no-sandbox",  # in a container there is none to be had
@@ -134,7 +137,7 @@ class Browser:
 @pytest.fixture(scope="module")
 def service(start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A server with a short queue that takes small files."""
-    return start_server(tmp_path_factory.mktemp("page") / "data", "--queue", "2", "--max-mb", "2").ready()
+    return start_server(tmp_path_factory.mktemp("page") / "data", "--queue", "1", "--max-mb", "2").ready()
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +173,10 @@ def media(tmp_path_factory: pytest.TempPathFactory, portrait: Image) -> dict[str
     ramp = np.arange(160, dtype=np.uint8)
     write_clip(files["none"], (np.tile((ramp + 4 * i)[None, :, None], (160, 1, 3)) for i in range(24)))
     files["broken"].write_text("<html>404: there is no such clip</html>")
-    PillowImage.fromarray(portrait).save(files["still"])
+    lying = PillowImage.fromarray(portrait[:400]).transpose(PillowImage.Transpose.ROTATE_90)
+    exif = PillowImage.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be shown turned by 90 degrees clockwise: cameras held upright write this
+    lying.save(files["still"], exif=exif)
     with files["big"].open("wb") as file:
         file.truncate(3_000_000)
     return files
@@ -184,6 +190,25 @@ def judged(service: Any, media: dict[str, Path]) -> dict[str, Any]:
         job = service.upload(media[key].name, media[key].read_bytes())
         jobs[key] = service.ended(job["id"])
     return jobs
+
+
+@pytest.fixture
+def forged(service: Any) -> Iterator[Callable[[str, str], str]]:
+    """Writes jobs that failed into the list of the server; they are gone after the test. Returns the id."""
+    made: list[str] = []
+    with closing(sqlite3.connect(service.data / "jobs.sqlite", isolation_level=None)) as db:
+
+        def forge(name: str, error: str) -> str:
+            made.append(f"{len(made):032x}")
+            db.execute(
+                "INSERT INTO jobs (id, name, bytes, sha256, content_type, overlay, state, created, ended, error)"
+                "VALUES (?, ?, 1, '', '', 0, 'failed', ?, ?, ?)",
+                (made[-1], name, time.time(), time.time(), error),
+            )
+            return made[-1]
+
+        yield forge
+        db.executemany("DELETE FROM jobs WHERE id = ?", [(one,) for one in made])
 
 
 # ---- from a file to a verdict ----------------------------------------------------------------------------------------
@@ -262,19 +287,41 @@ def test_the_player_jumps_to_the_moments(browser: Browser, service: Any, judged:
     time_s = "return document.querySelector('video').currentTime"
     browser.wait(".controls button")
     for face in browser.all("button.face")[-2:]:
-        shown = re.search(r"at 0:0(\d\.\d)", face.get_attribute("aria-label"))
+        shown = re.search(r"at 0:0(\d\.\d)", face.text)
         assert shown is not None
         face.click()
         browser.until(lambda wanted=float(shown[1]): 0 <= browser.run(time_s) - wanted < 0.15)
     browser.until(lambda: browser.run("return document.querySelector('canvas').dataset.marks"))
     times = sorted({s["time_s"] for s in report["scores"]})
+    plot = browser.wait(".plot")
+    first = min(report["scores"], key=lambda s: (s["time_s"], -s["p_fake"]))
+    centre = browser.run(
+        "const box = arguments[0].getBoundingClientRect(), dots = [...arguments[0].querySelectorAll('[class^=person-] circle')];"
+        "const dot = dots.reduce((a, b) => (+b.getAttribute('cx') < +a.getAttribute('cx') ? b : a));"
+        "return [dot.getAttribute('cx') - box.width / 2, dot.getAttribute('cy') - box.height / 2]",
+        plot,
+    )
+    mouse = webdriver.ActionChains(browser.driver)
+    mouse.move_to_element_with_offset(plot, round(centre[0]), round(centre[1])).perform()
+    assert re.search(rf"at 0:0{int(10 * times[0]) / 10}: score", browser.text(".readout")), first
+    mouse.click().perform()
+    browser.until(lambda: 0 <= browser.run(time_s) - times[0] < 0.05)
+    browser.wait(".controls button", "next face").click()
+    browser.until(lambda: 0 <= browser.run(time_s) - times[1] < 0.05)
     browser.wait("summary", "All scores").click()
     browser.until(lambda: len(browser.all(".timeline tbody tr")) == len(report["scores"]))
     browser.wait(".timeline tbody tr:first-child button").click()
     browser.until(lambda: 0 <= browser.run(time_s) - times[0] < 0.05)
 
 
-def test_a_picture_is_shown_with_its_box(browser: Browser, judged: dict[str, Any]) -> None:
+def test_a_picture_that_lies_is_shown_upright_with_its_box(
+    browser: Browser, service: Any, judged: dict[str, Any]
+) -> None:
+    report = service.client.get(judged["still"]["links"]["report_json"]).json()
+    ((x1, y1, x2, y2),) = [score["box"] for score in report["scores"]]
+    assert (report["media"]["width"], report["media"]["height"]) == (512, 400)
+    assert x1 < 224 < x2, "the face of the portrait"
+    assert y1 < 118 < y2, "the face of the portrait"
     browser.open(f"#/job/{judged['still']['id']}")
     browser.wait(".stage img")
     browser.until(
@@ -282,6 +329,10 @@ def test_a_picture_is_shown_with_its_box(browser: Browser, judged: dict[str, Any
             browser.run("return document.querySelector('canvas').dataset.marks") == f"1:{judged['still']['p_fake']:.2f}"
         )
     )
+    assert browser.run("const i = document.querySelector('.stage img'); return [i.naturalWidth, i.naturalHeight]") == [
+        512,
+        400,
+    ]
     assert not browser.all(".timeline")
     assert "in the picture" in browser.text("[aria-labelledby=people-title] td:last-child")
     browser.shoot("picture")
@@ -352,7 +403,7 @@ def test_a_file_that_is_too_big(browser: Browser, media: dict[str, Path]) -> Non
 
 def test_a_full_queue_is_waited_for(browser: Browser, media: dict[str, Path], service: Any, tmp_path: Path) -> None:
     service.idle()
-    files = [tmp_path / f"clip {i}.mp4" for i in range(4)]
+    files = [tmp_path / f"clip {i}.mp4" for i in range(3)]
     for i, path in enumerate(files):  # an empty box more makes of the same clip another file
         path.write_bytes(media["two"].read_bytes() + b"\0\0\0\x09free" + bytes([i]))
     browser.open()
@@ -369,6 +420,38 @@ def test_a_full_queue_is_waited_for(browser: Browser, media: dict[str, Path], se
     assert browser.run("return waits") > 0
     assert {one.text for one in browser.all(".upload .badge")} <= {"FAKE", "REAL", "UNCERTAIN"}
     browser.shoot("uploads")
+
+
+def test_files_can_be_dropped(browser: Browser, service: Any, judged: dict[str, Any]) -> None:
+    browser.open()
+    browser.wait("#limits", "MP4")
+    browser.run(
+        "const bag = new DataTransfer(); bag.items.add(new File(['no clip'], 'dropped.mp4'));"
+        "const drop = (kind) => document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: bag, bubbles: true, cancelable: true}));"
+        "window.kept = [drop('dragover'), drop('drop')]"
+    )
+    browser.wait("h1", "dropped.mp4")
+    assert browser.run("return kept") == [False, False], "the browser would open the file in place of the page"
+    browser.wait(".badge.big", "NOT READ")
+
+
+def test_a_full_disk(
+    browser: Browser, start_server: Callable[..., Any], media: dict[str, Path], tmp_path: Path
+) -> None:
+    full = start_server(tmp_path / "data", "--min-free-mb", "100000000")
+    browser.driver.get(full.url)
+    browser.choose(media["still"])
+    assert "Whoever runs it must make room" in browser.wait(".upload .bad").text
+    assert browser.wait(".upload button", "Try again")
+    browser.driver.get("about:blank")
+    full.stop()
+
+
+def test_a_check_that_the_service_could_not_finish(browser: Browser, forged: Callable[..., str]) -> None:
+    browser.open("#/job/" + forged("unlucky.mp4", "the worker died twice at this file"))
+    assert "The worker died twice at this file." in browser.wait(".answer").text
+    assert "says nothing about whether the file is fake" in browser.text(".answer")
+    browser.shoot("failed")
 
 
 def test_an_upload_can_be_cancelled(browser: Browser, media: dict[str, Path], service: Any) -> None:
@@ -422,7 +505,7 @@ def test_a_key_is_asked_for(
         "picture.src = await source(jobs[0].links.media); })"
     )
     assert shown[0].startswith("blob:"), "a browser sends no key for pictures"
-    assert shown[1] == 512
+    assert shown[1] == 512, "upright"
     browser.driver.get("about:blank")
     locked.stop()
 
@@ -435,7 +518,8 @@ def test_past_checks_are_filtered_and_searched(browser: Browser, judged: dict[st
     browser.wait(".jobs a", "broken.mp4")
     browser.shoot("past")
     browser.wait("#filter").send_keys("not readable")
-    browser.until(lambda: [one.text for one in browser.all(".jobs a")] == ["broken.mp4"])
+    browser.until(lambda: {one.text for one in browser.all(".jobs .badge")} == {"NOT READ"})
+    assert "broken.mp4" in browser.text(".jobs")
     assert browser.run("return location.hash") == "#/jobs?verdict=ERROR"
     browser.open("#/jobs?verdict=NO_FACE&q=FACE")
     browser.until(lambda: [one.text for one in browser.all(".jobs a")] == ["no face.mp4"])
@@ -444,12 +528,25 @@ def test_past_checks_are_filtered_and_searched(browser: Browser, judged: dict[st
     browser.shoot("past_none")
 
 
+def test_a_long_list_has_pages(browser: Browser, forged: Callable[..., str]) -> None:
+    for i in range(21):
+        forged(f"long list {i:02}.mp4", "it was forged")
+    browser.open("#/jobs?q=long+list")
+    browser.wait("main [role=status]", "21 checks, 1 to 20 shown")
+    browser.wait("button", "Older").click()
+    browser.until(lambda: [one.text for one in browser.all(".jobs a")] == ["long list 00.mp4"])
+    assert browser.run("return location.hash") == "#/jobs?q=long+list&page=2"
+    browser.wait("button", "Newer").click()
+    browser.until(lambda: len(browser.all(".jobs a")) == 20)
+
+
 def test_the_back_button_returns(browser: Browser, judged: dict[str, Any]) -> None:
     browser.open("#/jobs?verdict=ERROR")
     browser.wait(".jobs a").click()
     browser.wait(".badge.big", "NOT READ")
     browser.driver.back()
-    browser.until(lambda: [one.text for one in browser.all(".jobs a")] == ["broken.mp4"])
+    browser.wait("h1", "Past checks")
+    browser.until(lambda: {one.text for one in browser.all(".jobs .badge")} == {"NOT READ"})
 
 
 def test_a_check_is_deleted(browser: Browser, service: Any, media: dict[str, Path]) -> None:

@@ -45,6 +45,6 @@ function card(face, onJump) {
     el("span", {}, el("strong", {}, score(face.score.p_fake)), when), face.against ? el("span", { class: "soft" }, "speaks against") : null,
   ];
   if (!onJump) return el("div", { class: "face" }, ...words);
-  const label = `${score(face.score.p_fake)}${when}${face.against ? " speaks against" : ""}: show this moment of ${person(face.score.track)}`;
-  return el("button", { type: "button", class: "face", "aria-label": label, click: () => onJump(face.score.time_s) }, ...words);
+  return el("button", { type: "button", class: "face", click: () => onJump(face.score.time_s) }, ...words,
+    el("span", { class: "visually-hidden" }, `: show this moment of ${person(face.score.track)}`));
 }

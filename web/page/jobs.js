@@ -3,9 +3,11 @@
 import { getJson } from "./api.js";
 import { el, say } from "./dom.js";
 import { jobList } from "./joblist.js";
+import { ended } from "./poll.js";
 import { counted, errorWords } from "./words.js";
 
 const PAGE = 20; // jobs
+const AGAIN_MS = 3_000; // while a check in the list has not ended
 const TYPING_MS = 250; // without another letter, before it is searched
 
 const CHOICES = /** @type {[string, string][]} */ ([
@@ -44,8 +46,11 @@ export function jobs(root) {
     return chosen;
   };
   let newest = 0;
+  /** @type {number | undefined} */
+  let timer;
   async function show() {
     const mine = ++newest;
+    clearTimeout(timer);
     const chosen = query();
     const shown = new URLSearchParams(chosen);
     if (page > 1) shown.set("page", String(page));
@@ -63,6 +68,7 @@ export function jobs(root) {
     const part = total > some.length && some.length ? `, ${first + 1} to ${first + some.length} shown` : "";
     say(count, total ? counted(total, "check") + part : filtered ? "No check is like this." : "Nothing was checked yet.");
     found.replaceChildren(jobList(some));
+    if (!some.every(ended)) timer = setTimeout(show, AGAIN_MS);
     pages.replaceChildren(...[
       page > 1 ? turn("Newer", page - 1) : null,
       first + some.length < total ? turn("Older", page + 1) : null,
@@ -75,8 +81,6 @@ export function jobs(root) {
     root.querySelector("h1")?.focus();
   } }, name);
 
-  /** @type {number | undefined} */
-  let timer;
   search.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(again, TYPING_MS);
