@@ -40,7 +40,6 @@ class Supervisor:
         self._swept = -SWEEP_S
         self.model: dict[str, Any] | None = None  # what the worker says of its model; None while it loads
         self.failure: DfpipeError | None = None
-        self.pid: int | None = None  # of the worker
 
     def start(self) -> None:
         """Starts the worker; returns before it has loaded its model."""
@@ -53,6 +52,14 @@ class Supervisor:
             self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._keep_one_alive()
+        except Exception as error:  # without a worker the service is of no use: it ends, and says why
+            log.exception("the supervisor of the worker failed")
+            self.failure = DfpipeError(f"internal error, please report it: {type(error).__name__}: {error}")
+            self._on_failure()
+
+    def _keep_one_alive(self) -> None:
         while not self._stopping.is_set() and self.failure is None:
             ours, theirs = multiprocessing.Pipe(duplex=False)
             process = multiprocessing.get_context("spawn").Process(
@@ -60,7 +67,6 @@ class Supervisor:
             )
             process.start()
             theirs.close()  # so that the end of the worker is the end of what comes
-            self.pid = process.pid
             try:
                 self._listen(ours)
             finally:
@@ -76,7 +82,7 @@ class Supervisor:
             if worker.poll(WATCH_S):
                 try:
                     said = worker.recv()
-                except EOFError:
+                except (EOFError, OSError):  # it died, perhaps in the middle of a word
                     return
                 if isinstance(said, DfpipeError):
                     self.failure = said
@@ -124,11 +130,17 @@ class Supervisor:
         if time.monotonic() - self._swept < SWEEP_S:
             return
         self._swept = time.monotonic()
-        self._written(self._expire)
+        self._written(lambda: remove_expired(self._settings, self._store))
 
-    def _expire(self) -> None:
-        for job_id in self._store.expire(self._settings.keep_days):
-            remove_files(self._settings, job_id)
+
+def remove_expired(settings: Settings, store: JobStore) -> None:
+    """Forgets jobs that ended long enough ago, with their files.
+
+    Raises:
+        ResourceError: The disk is full.
+    """
+    for job_id in store.expire(settings.keep_days):
+        remove_files(settings, job_id)
 
 
 def remove_files(settings: Settings, job_id: str) -> None:

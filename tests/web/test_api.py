@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,18 @@ def test_metrics_count(served: Any) -> None:
     assert figure("dfpipe_uploaded_bytes_total") == before[1] + len(content)
     assert figure("dfpipe_judging_seconds_total") > 0
     assert figure("dfpipe_ready") == 1
+
+
+def test_no_more_comes_than_can_wait(served: Any) -> None:
+    with ExitStack() as stack:
+        for _ in range(served.queue):
+            stack.enter_context(connect(served)).sendall(head(1_000_000) + PART + bytes(1000))
+        served.until(lambda: len(served.leftovers()) == served.queue)
+        answer = served.client.post("/v1/jobs", files={"files": ("a.png", still(5))})
+        assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) > 0
+    served.until(lambda: not served.leftovers())
+    served.upload("a.png", still(5))
 
 
 # ---- many at once ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The job store: every change of state, without a server."""
 
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from dfpipe.errors import UsageError
 from dfpipe.web.jobs import DAY_S, JobStore, NewJob, Outcome, QueueFull, Wanted, new_id
+from dfpipe.web.settings import Settings
+from dfpipe.web.supervisor import remove_expired
 
 REAL = Outcome("REAL", 0.1, "no sign", "settings")
 
@@ -162,6 +165,21 @@ def test_old_jobs_expire(store: JobStore) -> None:
     assert store.expire(keep_days=1, now=DAY_S + 1) == [old]
     assert store.ids() == {new, waiting}
     assert store.expire(keep_days=1, now=99 * DAY_S) == [new]  # what waits never expires
+
+
+def test_the_files_of_old_jobs_go_with_them(store: JobStore, tmp_path: Path) -> None:
+    settings = Settings(tmp_path, keep_days=1)
+    old, new = added(store, job(), job())
+    for one, end in ((old, 0.0), (new, time.time())):
+        store.claim()
+        store.finish(one, REAL, now=end)
+        settings.uploads.mkdir(exist_ok=True)
+        (settings.uploads / one).write_bytes(b"x")
+        (settings.results / one).mkdir(parents=True)
+        (settings.results / one / "report.html").write_bytes(b"x")
+    remove_expired(settings, store)
+    assert [path.name for folder in (settings.uploads, settings.results) for path in folder.iterdir()] == [new, new]
+    assert store.ids() == {new}
 
 
 def test_jobs_are_found(store: JobStore) -> None:
