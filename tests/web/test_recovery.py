@@ -20,6 +20,7 @@ def kill_the_worker(server: Any) -> None:
     server.until(lambda: not server.alive(worker))
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_worker_twice_is_given_up_and_the_next_one_judged(served: Any, clip: Path) -> None:
     job, after = (served.upload(name, clip.read_bytes() + name.encode()) for name in ("twice.mp4", "after.mp4"))
     for _ in range(2):
@@ -35,6 +36,7 @@ def test_a_job_that_kills_its_worker_twice_is_given_up_and_the_next_one_judged(s
     assert served.ended(after["id"])["verdict"] in {"FAKE", "REAL", "UNCERTAIN"}
 
 
+@pytest.mark.slow
 def test_a_killed_server_leaves_no_process_and_no_job(start_server: Start, tmp_path: Path, clip: Path) -> None:
     first = start_server(tmp_path / "data").ready()
     jobs = [first.upload(f"{i}.mp4", clip.read_bytes() + bytes([i])) for i in range(3)]
