@@ -290,13 +290,15 @@ def test_the_player_jumps_to_the_moments(browser: Browser, service: Any, judged:
         shown = re.search(r"at 0:0(\d\.\d)", face.text)
         assert shown is not None
         face.click()
-        browser.until(lambda wanted=float(shown[1]): 0 <= browser.run(time_s) - wanted < 0.15)
+        wanted = float(shown[1])
+        browser.until(lambda: 0 <= browser.run(time_s) - wanted < 0.15)  # noqa: B023, it waits here
     browser.until(lambda: browser.run("return document.querySelector('canvas').dataset.marks"))
     times = sorted({s["time_s"] for s in report["scores"]})
     plot = browser.wait(".plot")
     first = min(report["scores"], key=lambda s: (s["time_s"], -s["p_fake"]))
     centre = browser.run(
-        "const box = arguments[0].getBoundingClientRect(), dots = [...arguments[0].querySelectorAll('[class^=person-] circle')];"
+        "const box = arguments[0].getBoundingClientRect();"
+        "const dots = [...arguments[0].querySelectorAll('[class^=person-] circle')];"
         "const dot = dots.reduce((a, b) => (+b.getAttribute('cx') < +a.getAttribute('cx') ? b : a));"
         "return [dot.getAttribute('cx') - box.width / 2, dot.getAttribute('cy') - box.height / 2]",
         plot,
@@ -329,10 +331,8 @@ def test_a_picture_that_lies_is_shown_upright_with_its_box(
             browser.run("return document.querySelector('canvas').dataset.marks") == f"1:{judged['still']['p_fake']:.2f}"
         )
     )
-    assert browser.run("const i = document.querySelector('.stage img'); return [i.naturalWidth, i.naturalHeight]") == [
-        512,
-        400,
-    ]
+    size = "const one = document.querySelector('.stage img'); return [one.naturalWidth, one.naturalHeight]"
+    assert browser.run(size) == [512, 400]
     assert not browser.all(".timeline")
     assert "in the picture" in browser.text("[aria-labelledby=people-title] td:last-child")
     browser.shoot("picture")
@@ -380,7 +380,7 @@ def test_a_hostile_name_is_shown_as_text(browser: Browser, judged: dict[str, Any
     assert HOSTILE in browser.text("#confirm-text")
     browser.press(Keys.ESCAPE)
     assert browser.run("return document.querySelectorAll('[onerror]').length") == 0
-    assert "hit" != browser.driver.title
+    assert browser.driver.title != "hit"
 
 
 # ---- when the server says no -----------------------------------------------------------------------------------------
@@ -427,7 +427,8 @@ def test_files_can_be_dropped(browser: Browser, service: Any, judged: dict[str, 
     browser.wait("#limits", "MP4")
     browser.run(
         "const bag = new DataTransfer(); bag.items.add(new File(['no clip'], 'dropped.mp4'));"
-        "const drop = (kind) => document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: bag, bubbles: true, cancelable: true}));"
+        "const how = {dataTransfer: bag, bubbles: true, cancelable: true};"
+        "const drop = (kind) => document.body.dispatchEvent(new DragEvent(kind, how));"
         "window.kept = [drop('dragover'), drop('drop')]"
     )
     browser.wait("h1", "dropped.mp4")
@@ -656,8 +657,9 @@ def test_on_a_phone_nothing_sticks_out(browser: Browser, judged: dict[str, Any])
             browser.wait(".stage canvas")
         width, out = browser.run(
             "const most = document.documentElement.clientWidth;"
-            "return [document.documentElement.scrollWidth, [...document.querySelectorAll('main *')].filter((one) =>"
-            "!one.closest('.wide') && one.getBoundingClientRect().right > most + 1).map((one) => one.outerHTML.slice(0, 80))]"
+            "const out = [...document.querySelectorAll('main *')].filter((one) => !one.closest('.wide')"
+            "&& one.getBoundingClientRect().right > most + 1);"
+            "return [document.documentElement.scrollWidth, out.map((one) => one.outerHTML.slice(0, 80))]"
         )
         assert out == [], address
         assert width <= PHONE, address
