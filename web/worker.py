@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from dfpipe.errors import DfpipeError
+from dfpipe.errors import DfpipeError, ResourceError
 from dfpipe.web.jobs import JobStore, Outcome, Row
 from dfpipe.web.settings import Settings
 from dfpipe.workers import die_with_parent
@@ -121,10 +121,16 @@ class Worker:
             except Exception as error:  # a bug met on one job must not stop the others
                 if self._job is None:
                     raise
-                log.exception("job %s", self._job["id"])
-                told = str(error) if isinstance(error, DfpipeError) else f"internal error: {type(error).__name__}"
-                self._store.fail(self._job["id"], told)
+                self._give_up(self._job, error)
                 self._job = None
+
+    def _give_up(self, job: Row, error: Exception) -> None:
+        """Ends a job that could not be finished. Where things lie on this machine stands in the log only."""
+        log.error("job %s: %s", job["id"], error, exc_info=not isinstance(error, DfpipeError))
+        told = f"the service could not finish it ({type(error).__name__}): its log says more"
+        if isinstance(error, ResourceError):
+            told = "the disk of the service is full: delete old jobs, or ask who runs it"
+        self._store.fail(job["id"], told)
 
     def _check(self, judged: Any) -> None:
         """Looks at what became of the sample.

@@ -290,6 +290,21 @@ def test_a_request_that_makes_no_sense_is_refused(server: Any, status: int, meth
     assert set(answer.json()) == {"error"}
 
 
+def test_a_report_that_cannot_be_written_fails_its_job_only(served: Any) -> None:
+    results, away = served.data / "results", served.data / "away"
+    results.rename(away)
+    results.write_bytes(b"no folder")
+    try:
+        job = served.ended(served.upload("a.png", still(6))["id"])
+    finally:
+        results.unlink()
+        away.rename(results)
+    assert (job["state"], job["verdict"]) == ("failed", None)
+    assert "could not finish" in job["error"]
+    assert str(served.data) not in job["error"]
+    assert served.ended(served.upload("b.png", still(7))["id"])["state"] == "done"
+
+
 # ---- deleting --------------------------------------------------------------------------------------------------------
 
 
