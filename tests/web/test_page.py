@@ -252,13 +252,18 @@ def test_the_result_is_what_the_report_says(browser: Browser, service: Any, judg
     browser.shoot("result")
 
 
-def test_boxes_lie_where_the_report_says(browser: Browser, service: Any, judged: dict[str, Any]) -> None:
+@pytest.mark.parametrize("size", [(900, 300), (300, 500)], ids=["bars at the sides", "bars above and below"])
+def test_boxes_lie_where_the_report_says(
+    browser: Browser, service: Any, judged: dict[str, Any], size: tuple[int, int]
+) -> None:
     """Also where the clip does not fill its element: the black bars must be taken into account."""
     report = service.client.get(judged["two"]["links"]["report_json"]).json()
     browser.open(f"#/job/{judged['two']['id']}")
     browser.wait(".stage canvas")
-    browser.run("document.querySelector('.stage video').style.height = '500px'")
-    browser.until(lambda: browser.run("return document.querySelector('canvas').clientHeight") == 500)
+    resize = "const {style} = document.querySelector('.stage video'); [style.width, style.height] = arguments"
+    browser.run(resize, *(f"{side}px" for side in size))
+    now = "const one = document.querySelector('canvas'); return [one.clientWidth, one.clientHeight]"
+    browser.until(lambda: browser.run(now) == list(size))
     browser.until(lambda: "1:" in (browser.run("return document.querySelector('canvas').dataset.marks") or ""))
     drawn = browser.run(
         "const c = document.querySelector('canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
@@ -271,8 +276,8 @@ def test_boxes_lie_where_the_report_says(browser: Browser, service: Any, judged:
     factor = min(width / report["media"]["width"], height / report["media"]["height"])
     beside = (width - factor * report["media"]["width"]) / 2
     above = (height - factor * report["media"]["height"]) / 2
-    now = browser.run("return document.querySelector('video').currentTime")
-    near = min((s["time_s"] for s in report["scores"]), key=lambda time_s: abs(time_s - now))
+    time_s = browser.run("return document.querySelector('video').currentTime")
+    near = min((s["time_s"] for s in report["scores"]), key=lambda other: abs(other - time_s))
     boxes = [s["box"] for s in report["scores"] if s["time_s"] == near]
     rim = 4 + 8  # px: half the thickest line with its rim, and the way of a face in half a frame
     assert left == pytest.approx(beside + factor * min(box[0] for box in boxes), abs=rim)
@@ -314,6 +319,8 @@ def test_the_player_jumps_to_the_moments(browser: Browser, service: Any, judged:
     browser.until(lambda: len(browser.all(".timeline tbody tr")) == len(report["scores"]))
     browser.wait(".timeline tbody tr:first-child button").click()
     browser.until(lambda: 0 <= browser.run(time_s) - times[0] < 0.05)
+    exact = " ".join(f"{s['track'] + 1}:{s['p_fake']:.2f}" for s in report["scores"] if s["time_s"] == times[0])
+    browser.until(lambda: browser.run("return document.querySelector('canvas').dataset.marks") == exact)
 
 
 def test_a_picture_that_lies_is_shown_upright_with_its_box(

@@ -64,8 +64,10 @@ export function player(job, report, onTime) {
     say(told, caption(report, shown));
     shown.style.maxWidth = widest(shown.videoWidth || shown.naturalWidth);
     const marked = shown.dataset.drawn === undefined && (still || shown instanceof HTMLVideoElement);
-    const show = () => marked && boxes.draw(shown, still ? null : shown.currentTime);
-    new ResizeObserver(show).observe(shown);
+    /** @type {number | null} the time of the frame that is shown, s; null in a still */
+    let at = still ? null : 0;
+    const draw = () => marked && boxes.draw(shown, at);
+    new ResizeObserver(draw).observe(shown);
     const choice = el("input", { type: "checkbox", id: "boxes", checked: true, change: () => {
       boxes.canvas.hidden = !choice.checked;
     } });
@@ -73,7 +75,8 @@ export function player(job, report, onTime) {
     if (shown instanceof HTMLVideoElement) {
       video = shown;
       onFrames(shown, (time) => {
-        show();
+        at = time;
+        draw();
         onTime(time);
       });
       controls.append(...steps(report, shown, jump));
@@ -82,7 +85,7 @@ export function player(job, report, onTime) {
     if (document.fullscreenEnabled) {
       controls.append(el("button", { type: "button", click: () => stage.requestFullscreen() }, icon("full"), "Full screen"));
     }
-    show();
+    draw();
   }
 
   const clip = [() => loadVideo(job.links.media), () => loadImage(job.links.media)];
