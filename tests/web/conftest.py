@@ -81,10 +81,12 @@ class Server:
 
     def worker(self) -> int:
         """The process id of the worker."""
-        (pid,) = [
-            pid for pid in children(self.process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        (pid,) = python_children(self.process.pid)
         return pid
+
+    def readers(self) -> list[int]:
+        """The process ids of the worker's children, which parse files."""
+        return python_children(self.worker())
 
     def leftovers(self) -> list[str]:
         """Uploads that are not finished."""
@@ -129,6 +131,11 @@ def children(parent: int) -> list[int]:
         if int(fields[1]) == parent and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
+
+
+def python_children(parent: int) -> list[int]:
+    """Those of the children that do our work."""
+    return [pid for pid in children(parent) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture(scope="session")

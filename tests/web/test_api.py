@@ -312,10 +312,13 @@ def test_jobs_are_deleted_in_every_state(served: Any, clip: Path) -> None:
     running, queued = (served.upload(name, clip.read_bytes() + name.encode()) for name in ("first.mp4", "second.mp4"))
     assert served.client.get(f"{queued['links']['self']}/report").status_code == 409
     served.running(running["id"])
+    readers = served.readers()
+    assert readers
     for job in (queued, running):
         assert served.client.delete(job["links"]["self"]).status_code == 204
         assert served.client.get(job["links"]["self"]).status_code == 404
         assert not (served.data / "uploads" / job["id"]).exists()
+    served.until(lambda: not any(map(served.alive, readers)), seconds=20)  # what was being read is not read to its end
     after = served.ended(served.upload("after.png", still(3))["id"])
     assert after["verdict"] == "NO_FACE"  # the worker goes on
     assert served.client.delete(after["links"]["self"]).status_code == 204
