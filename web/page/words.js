@@ -130,7 +130,7 @@ export function size(count) {
   for (const [unit, bytes] of /** @type {[string, number][]} */ ([["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])) {
     if (count >= bytes) return `${(count / bytes).toFixed(count >= 100 * bytes ? 0 : 1).replace(".0", "")} ${unit}`;
   }
-  return `${count} bytes`;
+  return `${count} byte${count === 1 ? "" : "s"}`;
 }
 
 /**
