@@ -16,8 +16,9 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ class LookJob:
 
     upload: Upload
     scratch: Path  # for what is inside an archive
+    looked: Path | None = None  # see `Detector.examine`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,9 +84,15 @@ def look_task(job: LookJob) -> Looked:
     """
     start = time.perf_counter()
     finder = this_finder()
+    finder.on_frames = partial(_count, job.looked) if job.looked is not None else None
     with job.upload.as_file(job.scratch, finder.limits) as path:
         found = finder.find(path)
         return Looked(sha256_file(path), path.stat().st_size, found, time.perf_counter() - start)
+
+
+def _count(file: Path, frames: int) -> None:
+    with file.open("ab") as counted:
+        counted.write(b"." * frames)
 
 
 class Detector:
@@ -159,22 +167,33 @@ class Detector:
         uploads = (path if isinstance(path, Upload) else Upload(Path(path)) for path in paths)
         return (judged.verdict for judged in self.examine(uploads, engine, workers))
 
-    def examine(self, uploads: Iterable[Upload | None], engine: str = "local", workers: int = 0) -> Iterator[Judged]:
+    def examine(
+        self,
+        uploads: Iterable[Upload | None],
+        engine: str = "local",
+        workers: int = 0,
+        on_faces: Callable[[Upload], object] | None = None,
+        looked: Path | None = None,
+    ) -> Iterator[Judged]:
         """As `judge_all`, with the faces on which each verdict rests.
 
         Args:
             uploads: What to judge; a None in between means "nothing for now", see `dfpipe.workers.run_all`.
             engine: See `dfpipe.workers`.
             workers: Processes that read media; 0 = one per core.
+            on_faces: Told of each input whose faces are found and are going to be scored.
+            looked: A file that grows by a byte with each frame of a clip that a worker has looked at.
         """
         bounds = Bounds(self.limits.seconds, self.limits.memory_gb)
         setup = setup_of(self.model.card.faces, self.limits)
         with tempfile.TemporaryDirectory(prefix="dfpipe-") as scratch:
-            jobs = (LookJob(upload, Path(scratch)) if upload is not None else None for upload in uploads)
+            jobs = (LookJob(upload, Path(scratch), looked) if upload is not None else None for upload in uploads)
             for job, result in run_all(look_task, jobs, setup=setup, engine=engine, workers=workers, bounds=bounds):
                 if isinstance(result, MediaError):
                     yield Judged(job.upload, self._error(job.upload, result))
                 else:
+                    if on_faces is not None:
+                        on_faces(job.upload)
                     yield self._judged(job.upload, result)
 
     # ---- frames ------------------------------------------------------------------------------------------------------

@@ -75,18 +75,19 @@ def judge_into(
     for state in options.redo:
         if state not in set(State):
             raise ConfigError(f"unknown state {state!r} for --redo; there are: {', '.join(State)}")
-    with VerdictFolder(out, _settings(detector, options)) as folder:
+    with VerdictFolder(out, settings_of(detector, options)) as folder:
         queue = _Queue(folder, options.redo)
         for judged in detector.examine(queue.wanted(uploads), options.engine, options.workers):
             yield from queue.known()
-            line = _publish(judged, folder.folder, detector, options)
+            name = folder_name(judged.verdict.path, judged.verdict.media_sha256)
+            line = publish(judged, folder.folder / name, detector, options)
             queue.finish(judged.upload, line)
             yield Told(line, fresh=True)
         yield from queue.known()
 
 
-def _settings(detector: Detector, options: Options) -> str:
-    """All that shapes a verdict and its report."""
+def settings_of(detector: Detector, options: Options) -> str:
+    """All that shapes a verdict and its report, as one text."""
     card = detector.model.card
     told = {
         "model": detector.model.sha256,
@@ -174,15 +175,27 @@ class _Queue:
         return line
 
 
-def _publish(judged: Judged, out: Path, detector: Detector, options: Options) -> Line:
-    """Writes the report on one input, whole or not at all. Returns its line."""
+def publish(judged: Judged, folder: Path, detector: Detector, options: Options) -> Line:
+    """Writes the report on one input, whole or not at all.
+
+    Args:
+        judged: The verdict with its evidence.
+        folder: Of this input alone; what is in it is replaced.
+        detector: Which gave the verdict.
+        options: Whether heat-maps and the overlay are wanted.
+
+    Returns:
+        The verdict as it stands in verdicts.jsonl.
+
+    Raises:
+        ResourceError: The disk is full.
+    """
     line = to_json(judged.verdict)
-    name = folder_name(line["path"], line["sha256"])
-    line["report"] = f"{name}/{PAGE}"
-    with atomic_folder(out / name) as folder:
+    line["report"] = f"{folder.name}/{PAGE}"
+    with atomic_folder(folder) as inside:
         if options.overlay and judged.verdict.scores:
-            line["overlay"] = _overlay(judged, folder, detector, options)
-        write_report(folder, judged, line, detector, options.heatmap)
+            line["overlay"] = _overlay(judged, inside, detector, options)
+        write_report(inside, judged, line, detector, options.heatmap)
     return line
 
 

@@ -14,7 +14,7 @@ from dfpipe.infer.page import figure, render, share
 from dfpipe.infer.record import EVALUATIONS, SHIPPED
 from dfpipe.infer.summary import with_interval
 from dfpipe.infer.verdicts import Line
-from dfpipe.infer.words import clock
+from dfpipe.infer.words import NOT_TOLD, clock
 from dfpipe.preprocess.crops import resize
 from dfpipe.preprocess.looks import jpeg_uri
 from dfpipe.train.modelfile import ModelCard
@@ -51,6 +51,7 @@ def write_report(folder: Path, judged: Judged, line: Line, detector: Detector, h
             overlay=overlay if (overlay := line.get("overlay", {})).get("file") else None,
             measured=measured_error(detector.model.card, line),
             card=detector.model.card,
+            not_told=NOT_TOLD,
             clock=clock,
         ),
     }
@@ -67,6 +68,7 @@ def _shown(faces: list[Face], detector: Detector, heat: bool) -> list[dict[str, 
             "picture": jpeg_uri(picture),
             "heat": jpeg_uri(warm[i]) if heat else "",
             "time": clock(face.score.time_s),
+            "frame": face.score.frame_index,
             "p_fake": face.score.p_fake,
             "against": face.against,
             "px": round(face.crop.box.side),

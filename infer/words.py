@@ -7,6 +7,13 @@ from typing import Any
 from dfpipe.infer.aggregate import by_person, too_compressed
 from dfpipe.types import FrameScore, PersonVerdict, State, VerdictKind
 
+# What no verdict says; stands under each of them.
+NOT_TOLD = (
+    "A verdict is evidence, not proof. Do not accuse anybody on the ground of it alone.",
+    "REAL means: no sign of a manipulation that this model knows. New methods, and people who are wholly synthetic, "
+    "can pass.",
+    "Only faces were looked at: not voices, lips against speech, captions, or whether the clip shows what is claimed.",
+)
 TELLING = 2  # times named in a reason
 APART_S = 1.0  # s between two times named: closer ones are one moment to whoever looks
 

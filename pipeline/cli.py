@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dfpipe import __version__, cli_evaluate, cli_infer, cli_model, cli_preprocess, cli_train, cli_trunk
+from dfpipe import __version__, cli_evaluate, cli_infer, cli_model, cli_preprocess, cli_train, cli_trunk, cli_web
 from dfpipe.errors import DfpipeError, Interrupted, ResourceError
 
 EXIT_CODES = """\b
@@ -56,6 +56,6 @@ def main() -> None:
     """
 
 
-for _module in (cli_preprocess, cli_train, cli_model, cli_evaluate, cli_infer, cli_trunk):
+for _module in (cli_preprocess, cli_train, cli_model, cli_evaluate, cli_infer, cli_web, cli_trunk):
     for _command in _module.COMMANDS:
         main.add_command(_command)

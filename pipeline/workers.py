@@ -208,7 +208,7 @@ def _start_worker(setup: Callable[[], None], memory_gb: float, parent: int) -> N
     """Prepares a child: it dies with its parent, leaves Ctrl-C to it, is silent, loads its networks, then is limited."""
     global _setup_error, _memory_gb
     _memory_gb = memory_gb
-    _die_with_parent(parent)
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence()
     try:
@@ -228,7 +228,8 @@ def _run_one(task: Callable[[Any], Any], item: Any) -> Any:
         _give_back()
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
+    """Lets this process die when its parent does, however that dies. Only Linux can; elsewhere nothing happens."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the call

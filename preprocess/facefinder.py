@@ -1,7 +1,7 @@
 """Find and cut the faces of one clip or still: what extraction and inference both do with a file, in the same code."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -60,6 +60,7 @@ class FaceFinder:
         self.config = config
         self.limits = limits
         self._detector = load_detector(config, device)
+        self.on_frames: Callable[[int], object] | None = None  # told of each batch of a clip that was looked at
 
     def find(self, path: Path, as_is: bool = False, members: Sequence[str] = ()) -> FoundFaces:
         """Reads a clip or still, finds its faces and cuts them.
@@ -114,7 +115,12 @@ class FaceFinder:
         return _clip(seen, len(wanted), info, damage)
 
     def _look(self, video: VideoReader, wanted: Sequence[int]) -> list["_Seen"]:
-        return [found for batch in _batches(video.frames(wanted)) for found in self._detect_and_cut(batch)]
+        seen = []
+        for batch in _batches(video.frames(wanted)):
+            seen += self._detect_and_cut(batch)
+            if self.on_frames is not None:
+                self.on_frames(len(batch))
+        return seen
 
     def _more(self, frame_count: int, wanted: Sequence[int], seen: Sequence["_Seen"]) -> list[int]:
         """For `at_least`: which frames to look at next, none when enough show a face or the budget is spent."""

@@ -80,13 +80,15 @@ def test_documented_commands_are_found_at_all() -> None:
     assert len(commands_in((ROOT / "README.md").read_text(encoding="utf-8"))) > 5
 
 
-@pytest.mark.parametrize("words", [["--help"], ["extract", "--help"], ["infer", "-h"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["extract", "--help"], ["serve", "--help"], ["infer", "-h"], ["--version"]]
+)
 def test_help_does_not_import_torch(words: list[str]) -> None:
     code = (
         "import sys; from dfpipe.cli import main\n"
         f"try: main({words!r})\n"
         "except SystemExit as e: assert not e.code\n"
-        "heavy = {'torch', 'cv2', 'numpy', 'av', 'decord', 'pyarrow'} & set(sys.modules)\n"
+        "heavy = {'torch', 'cv2', 'numpy', 'av', 'decord', 'pyarrow', 'fastapi', 'uvicorn'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

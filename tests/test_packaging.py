@@ -35,7 +35,7 @@ def test_every_folder_with_code_is_listed(setup: configparser.ConfigParser) -> N
 
 
 def test_every_module_lies_in_a_package() -> None:
-    for room in ("pipeline", "preprocess", "train", "infer", "configs"):
+    for room in ("pipeline", "preprocess", "train", "infer", "web", "configs"):
         for module in (ROOT / room).rglob("*.py"):
             assert (module.parent / "__init__.py").is_file(), module
 

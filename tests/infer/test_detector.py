@@ -71,6 +71,17 @@ def test_batch_engine_and_company_change_nothing(model: Path, clip: Path, clips:
         assert verdict.verdict == alone.verdict
 
 
+def test_how_far_it_is_can_be_watched(clip: Path, tmp_path: Path) -> None:
+    detector = Detector.load(embedded_model(), "cpu", frames=10)
+    looked, told = tmp_path / "looked", []
+    found = detector.examine([Upload(clip)], "serial", on_faces=lambda upload: told.append(upload), looked=looked)
+    assert not looked.exists()
+    assert not told
+    next(found)
+    assert looked.stat().st_size == 10
+    assert told == [Upload(clip)]
+
+
 def test_no_face_and_errors_have_no_number(detector: Detector, faceless_clip: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("hello")
     found = {

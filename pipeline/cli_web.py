@@ -1,0 +1,97 @@
+"""The command that opens the second door."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dfpipe.errors import UsageError
+from dfpipe.flags import PATH, device_flag, settings, voice
+
+SERVICE = Path("data/service")
+KEY_VARIABLE = "DFPIPE_API_KEY"
+MB = 1_000_000
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 = any that is free.")
+@click.option("--data", type=PATH, default=SERVICE, show_default=True, help="Jobs, uploads and reports.")
+@click.option("--model", type=PATH, metavar="FILE", help="Model file.  [default: newest under runs/, else ours]")
+@click.option("--frames", type=click.IntRange(1), help="Looked at in a clip.  [default: as in training]")
+@click.option("--queue", type=click.IntRange(1), default=8, show_default=True, help="Files that may wait.")
+@click.option(
+    "--keep-days",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Days for which a job, its file and its report are kept.",
+)
+@click.option("--max-mb", type=click.IntRange(1), default=200, show_default=True, help="Of one file.")
+@click.option("--min-free-mb", type=click.IntRange(0), default=1000, show_default=True, help="Disk that stays free.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0.1),
+    default=20.0,
+    show_default=True,
+    help="Seconds for which an upload may pause.",
+)
+@click.option(
+    "--key-file", type=PATH, help=f"File with the API key.  [default: the variable {KEY_VARIABLE}, else none]"
+)
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Name by which a proxy calls the service.")
+@click.option("--insecure", is_flag=True, help="Listen for other machines without a key.")
+@device_flag
+@voice
+@settings
+def serve(**flags: Any) -> None:
+    """Open a web page and a REST API on which files are judged.
+
+    Listens on this machine only, unless told otherwise. Jobs survive a restart.
+    With a key in the environment variable DFPIPE_API_KEY, or in --key-file,
+    every request must bring it; without one, other machines are not let in.
+
+    \b
+    Example:
+      dfpipe serve --port 8000 --data data/service
+    """
+    from dfpipe.web.settings import Settings, check_libraries
+
+    check_libraries()
+    told = Settings(
+        data=flags["data"],
+        host=flags["host"],
+        port=flags["port"],
+        model=flags["model"],
+        device=flags["device"],
+        frames=flags["frames"],
+        config=flags["config"],
+        queue=flags["queue"],
+        keep_days=flags["keep_days"],
+        max_bytes=flags["max_mb"] * MB,
+        min_free_bytes=flags["min_free_mb"] * MB,
+        chunk_seconds=flags["patience"],
+        key=_key(flags["key_file"]),
+        hosts=flags["hosts"],
+        insecure=flags["insecure"],
+    )
+    from dfpipe.web.server import serve as run
+
+    run(told, click.echo)
+
+
+def _key(file: Path | None) -> str | None:
+    """The API key, if there is one. Not a flag: what is on a command line, every user of the machine can read."""
+    if file is None:
+        return os.environ.get(KEY_VARIABLE, "").strip() or None
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the key file {file} cannot be read: {error}") from error
+    if not key:
+        raise UsageError(f"the key file {file} is empty")
+    return key
+
+
+COMMANDS = (serve,)
