@@ -18,8 +18,8 @@ TRIMMED = 0.1  # of the scores at either end, chosen here: three of 32 frames ma
 TOP_SHARE = 0.25  # of the scores, chosen here: a quarter of the clip is what a short insertion fills
 # Bits per pixel and frame of a clip's file, below which it is strongly compressed. Measured: 22 clips of FaceForensics++ c40
 # 0.0035 to 0.0088; 35 others, of DFDC and from the web, 0.030 and more. So few bits do not carry the traces of a
-# manipulation: the model that ships called 8 of those 16 c40 fakes REAL, and JPEG at quality 10 took its recall from
-# 0.65 to 0.24. What was not found there may be there.
+# manipulation: the first two models that shipped would have called 8 and 10 of those 16 c40 fakes REAL. What was not
+# found there may be there.
 COMPRESSED = 0.015
 # kernel_utils.py of selimsef/dfdc_deepfake_challenge, the system that won the DFDC.
 CONFIDENT = {"fake_above": 0.8, "fake_divisor": 2.5, "fake_frames": 11, "real_below": 0.2, "real_share": 0.9}
