@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 WATCH_S = 0.2  # between two looks at the worker
 SWEEP_S = 600.0  # between two looks at what has expired
-END_S = 5.0  # for which a worker that was asked to end is waited for
+END_S = 10.0  # for which a worker that was asked to end is waited for
 RETRY_S = 5.0  # before a worker that died while it loaded its model is started again
 
 

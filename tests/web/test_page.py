@@ -282,7 +282,8 @@ def test_boxes_lie_where_the_report_says(
     rim = 4 + 8  # px: half the thickest line with its rim, and the way of a face in half a frame
     assert left == pytest.approx(beside + factor * min(box[0] for box in boxes), abs=rim)
     assert right >= beside + factor * max(box[2] for box in boxes) - rim
-    assert bottom == pytest.approx(above + factor * max(box[3] for box in boxes), abs=rim)
+    lowest = above + factor * max(box[3] for box in boxes)
+    assert lowest - rim <= bottom <= lowest + rim + 22, "a label may lie below its box"
 
 
 def test_the_player_jumps_to_the_moments(browser: Browser, service: Any, judged: dict[str, Any]) -> None:
