@@ -1,5 +1,6 @@
 """Keeps one worker process alive: starts it, hears from it, and starts it again when it dies."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -73,6 +74,7 @@ class Supervisor:
                 was_ready, self.model = self.model is not None, None
                 how = self._end(process)
                 ours.close()
+                self._empty_scratch()
             self._settle(how, was_ready)
 
     def _listen(self, worker: Connection) -> None:
@@ -124,6 +126,12 @@ class Supervisor:
             process.join()
         code = process.exitcode or 0
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def _empty_scratch(self) -> None:
+        """Removes what the worker had no time to remove, however it ended."""
+        shutil.rmtree(self._settings.scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):  # a full disk: the next start makes it
+            self._settings.scratch.mkdir(parents=True, exist_ok=True)
 
     def _sweep(self) -> None:
         """Removes what has expired, now and then."""
