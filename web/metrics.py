@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-VERDICTS = ("FAKE", "REAL", "UNCERTAIN", "NO_FACE", "ERROR")
+from dfpipe.types import VerdictKind
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # name -> (counter of the store, help)
 _COUNTERS = {
@@ -36,7 +37,7 @@ def _lines(counters: Mapping[str, float], by_state: Mapping[str, int], receiving
         yield from _head(name, "counter", what)
         yield f"{name} {counters.get(key, 0):.12g}"
     yield from _head("dfpipe_verdicts_total", "counter", "Verdicts given, reused ones too.")
-    for kind in VERDICTS:
+    for kind in VerdictKind:
         yield f'dfpipe_verdicts_total{{verdict="{kind}"}} {counters.get(f"verdict_{kind}", 0):.12g}'
     yield from _head("dfpipe_jobs", "gauge", "Jobs that are kept.")
     for state, count in by_state.items():

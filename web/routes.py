@@ -30,7 +30,7 @@ JobId = Annotated[str, InPath(examples=[schema.EXAMPLE_ID])]
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Adds all of them."""
-    for add in (_add_uploads, _add_jobs, _add_about, _add_operation, _add_page):
+    for add in (_add_uploads, _add_jobs, _add_results, _add_about, _add_operation, _add_page):
         add(app, service)
 
 
@@ -117,6 +117,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         remove_files(service.settings, job_id)
         return Response(status_code=204)
 
+
+def _add_results(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/jobs/{job_id}/report",
         response_class=Response,
