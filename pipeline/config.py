@@ -64,17 +64,38 @@ class FacesConfig:
 class LimitsConfig:
     """What one input may cost before it is given up. All are reported when hit."""
 
-    seconds: float = 180.0  # wall time of one input in its worker
+    seconds: float = 30.0  # wall time of one input in its worker; long clips and large files get more, see `allowance`
+    seconds_at_most: float = 600.0  # and this at most
     memory_gb: float = 4.0  # address space on top of what the worker has after loading its networks
     file_gb: float = 8.0
     image_megapixels: float = 50.0
     frame_megapixels: float = 40.0
     duration_s: float = 7200.0
     scan_frames: int = 60_000  # decoded at most while looking for the wanted frames
+    streams: int = 16  # of all kinds, in one file
+    animation_frames: int = 1000  # of a GIF that are looked at; what comes after is left out and told
+    archive_entries: int = 2_000_000  # ten times the largest set of stills in use; each costs about 1 kB of memory
+    archive_ratio: float = 200.0  # unpacked size / packed size of an entry over 10 MB; pictures and clips hardly shrink
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             _require(getattr(self, f.name) > 0, f"preprocess.limits.{f.name} must be above 0")
+
+    def allowance(self, size: int = 0, duration_s: float = 0.0, pixels: int = 0, fps: float = 0.0) -> float:
+        """Wall time that an input of this kind may take, in s.
+
+        Twice the duration of a clip of 1080p at 30 frames per second, more in proportion for more pixels, and a second for
+        each 20 MB that must be read, as from a slow disk. Decoding all of such a clip takes a sixth of its duration on one
+        core (measured: 1.6 s for 10 s), so that twelve times the work is allowed for a busy machine.
+
+        Args:
+            size: Of the file, in bytes.
+            duration_s: Of the clip, in s, as it claims.
+            pixels: Of a frame.
+            fps: Frames in a second.
+        """
+        heavier = max(1.0, pixels * fps / (1920 * 1080 * 30))
+        return min(max(self.seconds, 2 * duration_s * heavier, size / 20e6), self.seconds_at_most)
 
 
 @dataclass(frozen=True)
