@@ -329,12 +329,11 @@ class Detector:
         )
 
     def _error(self, upload: Upload, error: MediaError) -> Verdict:
-        """A verdict without a number. The file is named by its hash too, where it can be read at all."""
+        """A verdict without a number. The file is named by its hash too, where it can be read at all in a short time."""
         verdict = self._answer(str(upload), error.state, VerdictKind.ERROR, str(error))
-        if upload.member or not upload.path.is_file():
-            return verdict
-        with contextlib.suppress(MediaError):
-            verdict = replace(verdict, media_sha256=sha256_file(upload.path))
+        with contextlib.suppress(MediaError, OSError):
+            if not upload.member and upload.path.stat().st_size <= self.limits.file_gb * 1e9:
+                verdict = replace(verdict, media_sha256=sha256_file(upload.path))
         return verdict
 
     def _answer(

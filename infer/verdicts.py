@@ -242,7 +242,7 @@ def folder_name(path: str, sha256: str) -> str:
     """The name of an input's folder: readable, and different for other names and other contents."""
     stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in Path(path).stem)
     digest = hashlib.sha256(f"{as_text(path)}\0{sha256}".encode()).hexdigest()
-    return f"{stem[:STEM_CHARS].strip('_') or 'input'}-{digest[:12]}"
+    return f"{stem[:STEM_CHARS].strip('-_') or 'input'}-{digest[:12]}"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -155,10 +156,13 @@ def sha256_file(path: Path) -> str:
     """Content hash of a file, in hexadecimal.
 
     Raises:
-        UnreadableMedia: The file system does not give us the bytes.
+        UnreadableMedia: The file system does not give us the bytes, or it is a pipe or device, which has no content.
     """
     try:
-        with path.open("rb") as file:
+        # To open a pipe waits for who writes into it, unless this flag is set; for regular files it means nothing.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableMedia("not a regular file")
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UnreadableMedia(f"cannot be read: {error.strerror}") from error

@@ -256,7 +256,7 @@ def still(picture: PillowImage.Image, form: str = "PNG", **options: Any) -> byte
 
 def oriented(orientation: int) -> bytes:
     """A JPEG that must be turned as its EXIF tag 274 says."""
-    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # orientation -> the PIL.Image.Transpose that undoes it
+    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # orientation -> the PIL.Image.Transpose that undoes it
     undone = {0: 0, 1: 1, 2: 4, 3: 3, 4: 2, 5: 5, 6: 6}  # PIL.Image.Transpose -> its inverse
     picture = portrait()
     if orientation in turns:

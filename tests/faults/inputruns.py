@@ -76,14 +76,15 @@ class InputRuns:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._locks = {name: threading.Lock() for name in ("inputs", "infer", "extract", "costs")}
+        self._done: dict[str, Any] = {}
         self.listener = Listener()
         self.secret = root / "outside" / "secret.mp4"
 
     def _once(self, name: str, run: Callable[[], Any]) -> Any:
         with self._locks[name]:
-            if name not in self.__dict__:
-                self.__dict__[name] = run()
-            return self.__dict__[name]
+            if name not in self._done:
+                self._done[name] = run()
+            return self._done[name]
 
     # ---- what there is -----------------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class InputRuns:
     def extracted(self) -> dict[str, dict[str, Any]]:
         """File name to its row of inputs.parquet."""
         _, _, out = self.extract()
-        return {row["name"].removeprefix("real/"): row for row in read_inputs(out)}
+        return {row["name"].partition("/")[2]: row for row in read_inputs(out)}
 
     # ---- the readers -------------------------------------------------------------------------------------------------
 
