@@ -1,5 +1,7 @@
 """Arithmetic on face boxes. Pure."""
 
+import math
+
 from dfpipe.types import FaceBox
 
 
@@ -16,6 +18,12 @@ def iou(a: FaceBox, b: FaceBox) -> float:
 def area(box: FaceBox) -> float:
     """Area in square px."""
     return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
+
+
+def usable(box: FaceBox, width: int, height: int) -> bool:
+    """Whether a box can be cut: of finite numbers, with an area, and in sight of a picture of that size, in px."""
+    finite = all(map(math.isfinite, (box.x1, box.y1, box.x2, box.y2, box.confidence)))
+    return finite and iou(box, FaceBox(0, 0, width, height, 1.0)) > 0
 
 
 def centre(box: FaceBox) -> tuple[float, float]:

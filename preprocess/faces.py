@@ -9,7 +9,7 @@ import numpy as np
 
 from dfpipe.config import FacesConfig
 from dfpipe.errors import choose
-from dfpipe.preprocess.boxes import scaled
+from dfpipe.preprocess.boxes import scaled, usable
 from dfpipe.types import FaceBox, Image
 
 
@@ -72,9 +72,14 @@ def _look(
     detector: FaceDetector, images: Sequence[Image], config: FacesConfig, longest_side: int
 ) -> list[list[FaceBox]]:
     small, factor = shrunk(images, longest_side)
+    height, width = small[0].shape[:2] if small else (0, 0)
     return [
         sorted(
-            (scaled(face, factor) for face in faces if face.confidence >= config.min_confidence),
+            (
+                scaled(face, factor)
+                for face in faces
+                if face.confidence >= config.min_confidence and usable(face, width, height)
+            ),
             key=lambda face: -face.side,
         )[: config.max_faces]
         for faces in detector.detect(small)
