@@ -198,6 +198,10 @@ def _how_it_died(error: Any) -> str:
     return f"exit code {code}"
 
 
+def allow(seconds: float) -> None:
+    """Inside a task: this input may take so long. Outside of a worker nothing happens."""
+
+
 # ---- inside the child -------------------------------------------------------------------------------------------
 
 _setup_error: BaseException | None = None
