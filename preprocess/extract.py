@@ -12,7 +12,7 @@ from typing import Any
 
 from dfpipe.config import Config, LimitsConfig
 from dfpipe.errors import MediaError
-from dfpipe.files import TEMPORARY, as_text, disk_errors, locked, sha256_file, sweep
+from dfpipe.files import TEMPORARY, as_text, disk_errors, locked, replace_durably, sha256_file, sweep
 from dfpipe.ledger import Ledger
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
@@ -237,7 +237,7 @@ def _save_crops(out: Path, result: Extracted) -> None:
             for row, data in result.crops:
                 (temporary / Path(row["crop"]).name).write_bytes(data)
             final.parent.mkdir(parents=True, exist_ok=True)
-            temporary.rename(final)
+            replace_durably(temporary, final)
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

@@ -68,7 +68,7 @@ _CODECS = frozenset(
     ]
 )
 # Streams with these are seen by decord too, which opens the decoders of all streams to know more of them.
-_SOUND = ("aac", "ac3", "alac", "amr_", "eac3", "flac", "mp2", "mp3", "opus", "pcm_", "vorbis", "wma")
+_BESIDE = ("aac", "ac3", "alac", "amr_", "eac3", "flac", "mp2", "mov_text", "mp3", "opus", "pcm_", "vorbis", "wma")
 # The demuxer may open nothing but the file that we name: a playlist or concat script must not reach other files. Probing
 # must not run a decoder that we refuse.
 _OPEN_OPTIONS = {
@@ -268,7 +268,7 @@ def _strange_stream(container: Any) -> str:
     """Probing in decord opens the decoder of every stream, whichever is asked for: names one outside of our lists."""
     for stream in container.streams:
         context = stream.codec_context
-        if context is None or context.name in _CODECS or context.codec.canonical_name.startswith(_SOUND):
+        if context is None or context.name in _CODECS or context.codec.canonical_name.startswith(_BESIDE):
             continue
         return f"a stream of codec {context.name}"
     return ""
@@ -394,26 +394,33 @@ class PyAVReader:
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """See `VideoReader.frames`."""
         wanted, self.left_out = _within_limit(indices, self.timeline, self._limits)
-        errors = 0
+        errors = too_large = 0
+        most = int(self._limits.frame_megapixels * 1e6)
         with _open_container(self._path) as container:
             stream = container.streams.best("video")
             stream.thread_count = 1
-            stream.codec_context.options = {"max_pixels": str(int(self._limits.frame_megapixels * 1e6))}
+            stream.codec_context.options = {"max_pixels": str(most)}
             for start, group in self.timeline.jumps(wanted):
                 if start is not None:
                     container.seek(self.timeline.stamps[start], stream=stream)
                 last = group[-1]
                 left = set(group)
                 for index, frame in self._decode(container, stream):
-                    if frame is None:
+                    if frame is None:  # where a header's size was refused, that size is left in the context, or none
                         errors += 1
+                        too_large += not 0 < stream.codec_context.width * stream.codec_context.height <= most
                     elif index in left:
                         left.discard(index)
                         yield Frame(index, self.timeline.times[index], self._upright(frame))
                     if index is not None and index >= last:
                         break
-        if errors:
-            self.damage = self.damage or f"{errors} damaged packets"
+        if too_large:
+            told = (
+                f"{too_large} frames in mid-stream have no size, or one over {self._limits.named('frame_megapixels')}"
+            )
+            self.left_out = "; ".join(filter(None, [self.left_out, told]))
+        if errors > too_large:
+            self.damage = self.damage or f"{errors - too_large} damaged packets"
 
     def close(self) -> None:
         """Nothing stays open between calls."""
