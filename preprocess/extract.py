@@ -21,7 +21,7 @@ from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, scan_all, unfinis
 from dfpipe.preprocess.publish import Summary, publish
 from dfpipe.progress import Progress
 from dfpipe.types import MediaItem
-from dfpipe.workers import Bounds, run_all
+from dfpipe.workers import Bounds, allow, run_all
 
 LEDGER = "ledger.sqlite"
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
@@ -131,7 +131,10 @@ def extract_task(job: Job) -> Extracted:
     """
     start = time.perf_counter()
     item = job.item
-    sha256 = _content_hash(item, this_finder().limits)
+    limits = this_finder().limits
+    if not item.members:
+        allow(limits.allowance(item.path.stat().st_size if item.path.is_file() else 0))  # hashing reads all of it
+    sha256 = _content_hash(item, limits)
     found = this_finder().find(item.path, as_is=job.crop_scale is not None, members=item.members)
     media_id = media_id_of(sha256, item)
     scale = job.crop_scale if job.crop_scale is not None else this_finder().config.crop_scale

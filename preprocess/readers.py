@@ -6,7 +6,9 @@
 
 import contextlib
 import io
+import struct
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +82,19 @@ _IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _ANIMATED = ("PNG", "WEBP", "TIFF")  # not MPO: the further pictures in a phone's JPEG are other views of the first
 _NEW_SUBFILE_TYPE = 254  # tag of TIFF 6.0
 _NOT_A_PAGE = 1 | 4  # its bits for a smaller copy of another picture, and for a mask
-_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
+# What Pillow raises on damaged files, by design or because its code stumbles (a TIFF without dimensions: TypeError).
+_PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 
 
 class VideoReader(Protocol):
@@ -182,7 +196,8 @@ def _other_pictures(picture: PillowImage.Image, most: int) -> str:
     if picture.format not in _ANIMATED:
         return ""
     count = _pages(picture, most) if picture.format == "TIFF" else getattr(picture, "n_frames", 1)
-    return f"the file holds {count} pictures: only the first was looked at" if count > 1 else ""
+    told = f"at least {count}" if picture.format == "TIFF" and count == most else f"{count}"
+    return f"the file holds {told} pictures: only the first was looked at" if count > 1 else ""
 
 
 def _pages(picture: PillowImage.Image, most: int) -> int:
