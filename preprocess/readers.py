@@ -201,9 +201,9 @@ def _other_pictures(picture: PillowImage.Image, most: int) -> str:
 
 
 def _pages(picture: PillowImage.Image, most: int) -> int:
-    """The pictures in a TIFF, not its thumbnails and masks. They are a chained list, that may be long."""
+    """The pictures in a TIFF, not its thumbnails and masks. They are a chained list, that may be long or broken."""
     count = 1
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(*_PILLOW_ERRORS):  # EOFError after the last
         for place in range(1, most):
             picture.seek(place)
             count += not int(picture.getexif().get(_NEW_SUBFILE_TYPE, 0)) & _NOT_A_PAGE
