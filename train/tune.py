@@ -19,7 +19,7 @@ import numpy as np
 
 from dfpipe.config import Config, to_yaml
 from dfpipe.errors import ConfigError, DataError, ResourceError
-from dfpipe.files import atomic_file, disk_errors, locked
+from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.checkpoint import STATE
 from dfpipe.train.loop import Trained, train
@@ -100,6 +100,7 @@ def tune(
     manifest = read_manifest(data)
     known = [fingerprint(manifest, training_rows(manifest)), to_yaml(config), *map(repr, searches)]
     with locked(folder):
+        sweep(folder, deep=True)
         study = open_study(folder / STUDY, hashlib.sha256("\n".join(known).encode()).hexdigest(), config.train.monitor)
         job = _Job(config, data, folder, recipe, device_name, searches, study)
         forget_killed(study)
