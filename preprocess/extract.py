@@ -71,7 +71,7 @@ def extract(
     """
     bounds = Bounds(config.preprocess.limits.seconds, config.preprocess.limits.memory_gb)
     running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": bounds}
-    sources = scan_all(videos, images)
+    sources = scan_all(videos, images, config.preprocess.limits)
     with locked(out):
         sweep(out)
         jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, **running)]
@@ -108,7 +108,7 @@ def dry_run(
     bounds = Bounds(config.preprocess.limits.seconds, config.preprocess.limits.memory_gb)
     jobs = [
         job
-        for source in scan_all(videos, images)
+        for source in scan_all(videos, images, config.preprocess.limits)
         for job in jobs_of(source, config, limit, shard, engine=engine, workers=workers, bounds=bounds)
     ]
     if not (out / LEDGER).is_file():
