@@ -273,26 +273,3 @@ def _give_back() -> None:
     """Returns freed memory to the system, which glibc's allocator keeps: measured, 2.5 GB of 3.7 after a dozen clips."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
-
-
-# ---- one call ------------------------------------------------------------------------------------------------------
-
-
-def nothing() -> None:
-    """The set-up of a task that needs none."""
-
-
-def isolated(task: Callable[[Input], Any], item: Input, bounds: Bounds | None = None) -> Any:
-    """Runs a module-level function of one argument in a child that can be killed, and returns its result.
-
-    Raises:
-        MediaError: It raised one, took too long or too much memory, or died.
-    """
-    ((_, result),) = run_all(task, [item], setup=nothing, workers=1, bounds=bounds)
-    if isinstance(result, MediaError):
-        raise result
-    return result
-
-
-def allow(seconds: float) -> None:
-    """Gives the task that calls it more time."""
