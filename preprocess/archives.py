@@ -205,9 +205,8 @@ def _check_size(unpacked: int, packed: int, most: float, limits: LimitsConfig) -
     if unpacked > most:
         raise TooLargeMedia(f"it unpacks to more than {most / 1e6:.0f} MB")
     if unpacked > _SMALL and unpacked > limits.archive_ratio * packed:
-        raise TooLargeMedia(
-            f"it unpacks to more than {limits.archive_ratio:g} times its size (preprocess.limits.archive_ratio), as zip bombs do"
-        )
+        ratio = f"{limits.archive_ratio:g} times its size"
+        raise TooLargeMedia(f"it unpacks to more than {ratio}, as zip bombs do (preprocess.limits.archive_ratio)")
 
 
 @functools.lru_cache(maxsize=4)

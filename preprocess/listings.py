@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from zipfile import ZipInfo
 
+from dfpipe.child import allow
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import MediaError
 from dfpipe.preprocess.archives import MEDIA_SUFFIXES, Archive, first_bytes, open_zip, parts, usable_entries
 from dfpipe.preprocess.containers import HEAD_BYTES, sniff
-from dfpipe.workers import Bounds, allow, default_workers, isolated, nothing, run_all
+from dfpipe.workers import default_workers, run_all
 
 Job = TypeVar("Job")
 
@@ -81,18 +82,14 @@ def in_children(task: Callable[..., Any], jobs: Sequence[Job], limits: LimitsCon
     Raises:
         DfpipeError: The children cannot start.
     """
-    bounds = Bounds(limits.seconds, limits.memory_gb)
-    bound = partial(task, limits=limits)
-    if len(jobs) > 1:
-        workers = min(len(jobs), default_workers())
-        return dict(run_all(bound, jobs, setup=nothing, workers=workers, bounds=bounds))
-    results: dict[Job, Any] = {}
-    for job in jobs:
-        try:
-            results[job] = isolated(bound, job, bounds)
-        except MediaError as error:
-            results[job] = error
-    return results
+    if not jobs:
+        return {}
+    workers = min(len(jobs), default_workers())
+    return dict(run_all(partial(task, limits=limits), jobs, setup=_nothing, workers=workers, bounds=limits))
+
+
+def _nothing() -> None:
+    """The set-up of a child that needs none."""
 
 
 def refusal(error: MediaError) -> MediaError:

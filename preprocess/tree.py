@@ -76,7 +76,7 @@ class Tree:
         return replace(self, claimed=self.claimed.union(claimed))
 
 
-def walk(root: Path, kind: str, limits: LimitsConfig) -> Tree:
+def walk(root: Path, kind: str, limits: LimitsConfig | None = None) -> Tree:
     """Lists a folder in one pass. Links to folders are not followed; pipes and sockets are no files."""
     files: list[str] = []
     unreadable: list[str] = []
@@ -100,7 +100,7 @@ def walk(root: Path, kind: str, limits: LimitsConfig) -> Tree:
             unreadable.append(f"{folder or root} ({error.strerror})")
     notes = [f"{len(unreadable)} folders cannot be read: {some(unreadable)}"] if unreadable else []
     notes += [f"{len(links)} links to folders are not followed: {some(sorted(links))}"] if links else []
-    return Tree(root, SUFFIXES[kind], frozenset(files), tuple(notes), limits=limits)
+    return Tree(root, SUFFIXES[kind], frozenset(files), tuple(notes), limits=limits or LimitsConfig())
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
