@@ -33,7 +33,7 @@ _DAMAGE = (
     IndexError,
 )  # what zipfile
 # and the unpackers under it raise on damage; bz2 raises an OSError without a number
-_PART = 1 << 20  # bytes unpacked at a time
+_PART = 1 << 16  # bytes unpacked at a time; zipfile reads as many ahead, which blurs what an entry truly takes
 _SMALL = 10_000_000  # bytes; what unpacks to less may shrink as much as it likes, as a black picture does
 BYTES_PER_PIXEL = 8  # an entry may be as large as the largest picture that is read, uncompressed with 16 bits a channel
 
@@ -108,7 +108,9 @@ def usable_entries(archive: Archive) -> tuple[dict[str, zipfile.ZipInfo], dict[s
     refused: dict[str, list[str]] = defaultdict(list)
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")  # some Windows archivers write these
-        if info.is_dir() or any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part != ".."):
+        if name.endswith("/") or any(
+            part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part != ".."
+        ):
             continue  # hidden files are left alone, as on disk; __MACOSX holds the Finder's shadow copies
         if info.flag_bits & 1:
             refused["encrypted"].append(name)
