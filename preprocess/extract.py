@@ -71,7 +71,7 @@ def extract(
         UsageError: Another run is writing to `out`.
     """
     running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
-    sources = scan_all(videos, images)
+    sources = scan_all(videos, images, config.preprocess.limits)
     with locked(out):
         sweep(out)
         jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, **running)]
@@ -107,7 +107,7 @@ def dry_run(
     """
     jobs = [
         job
-        for source in scan_all(videos, images)
+        for source in scan_all(videos, images, config.preprocess.limits)
         for job in jobs_of(
             source, config, limit, shard, engine=engine, workers=workers, bounds=config.preprocess.limits
         )

@@ -21,7 +21,7 @@ from dfpipe.config import Config, to_yaml
 from dfpipe.errors import ConfigError, DataError, ResourceError
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.preprocess.manifest import read_manifest
-from dfpipe.train.checkpoint import STATE
+from dfpipe.train.checkpoint import forget_state
 from dfpipe.train.loop import Trained, train
 from dfpipe.train.rows import fingerprint, training_rows
 from dfpipe.train.search import DEFAULT, Search, changed, parse
@@ -241,8 +241,11 @@ def _values(job: _Job, row: Row) -> Row:
 def _tidy(folder: Path, best: Path) -> None:
     """Drops the weights of all trials but one."""
     for path in (folder / TRIALS).glob("*/*/*"):
-        if path.parent != best and (path.suffix == ".safetensors" or path.name == STATE):
+        if path.parent != best and path.suffix == ".safetensors":
             path.unlink()
+    for run in (folder / TRIALS).glob("*/*"):
+        if run != best:
+            forget_state(run)
 
 
 def _write(path: Path, content: bytes) -> None:
