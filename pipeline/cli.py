@@ -5,6 +5,8 @@ instant.
 """
 
 import errno
+import io
+import sys
 from typing import Any
 
 import click
@@ -26,6 +28,8 @@ class _Doors(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may have signs that a terminal has not
         try:
             with stoppable():
                 return super().invoke(ctx)

@@ -29,6 +29,8 @@ class Ledger:
             )
             self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
+            if _is_of_the_disk(error):
+                raise ResourceError(f"{path} cannot be written ({error}): free disk space and run again") from error
             raise UsageError(f"{path} is damaged ({error}): delete it to start this folder anew") from error
 
     def fingerprints(self) -> dict[str, str]:
@@ -62,3 +64,8 @@ class Ledger:
     def close(self) -> None:
         """Flushes and closes the file."""
         self._db.close()
+
+
+def _is_of_the_disk(error: sqlite3.Error) -> bool:
+    """Whether SQLite met a full disk or one that fails: to it, a file that may not grow is an input/output error."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR"))

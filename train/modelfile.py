@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dfpipe import __version__
 from dfpipe.config import FacesConfig, HeadConfig, from_mapping, to_mapping
-from dfpipe.errors import ConfigError, ModelFileError
+from dfpipe.errors import ConfigError, ModelFileError, ResourceError
 from dfpipe.files import atomic_file
 from dfpipe.train.ensemble import Ensemble
 from dfpipe.train.models import FaceClassifier
@@ -73,12 +73,16 @@ def save_model(path: Path, network: Network, card: ModelCard) -> None:
 
     Raises:
         ModelFileError: A weight is too large for the storage that the card asks for.
+        ResourceError: The disk is full; the file that was there is intact.
     """
     nested = {"faces": to_mapping(card.faces), "head": to_mapping(card.head)}
     text = json.dumps({**dataclasses.asdict(card), **nested}, allow_nan=False)
     tensors = {name: _stored(name, tensor, card.storage) for name, tensor in network.state_dict().items()}
     with atomic_file(path) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: text})
+        try:
+            save_file(tensors, temporary, metadata={_KEY: text})
+        except SafetensorError as error:  # it wraps what the file system says
+            raise ResourceError(f"{path} cannot be written ({error}): free disk space and run again") from error
 
 
 def _stored(name: str, tensor: Tensor, storage: str) -> Tensor:

@@ -149,9 +149,7 @@ CONTENTS: dict[str, Input] = {
     "Matroska cut": one("cut.mkv", lambda: made.cut(clip_in("libx264", "matroska")(), 0.5), DAMAGED),
     "10 bits flipped": one("flips 10.mp4", lambda: made.flipped(made.streamed(), 10), READ | {"corrupt"}),
     "400 bits flipped": one("flips 400.mp4", lambda: made.flipped(made.streamed(), 400), READ | {"corrupt"}),
-    "every 8th byte flipped": one(
-        "flips many.mp4", lambda: made.flipped(made.streamed(), 3000), READ | {"corrupt"}
-    ),
+    "every 8th byte flipped": one("flips many.mp4", lambda: made.flipped(made.streamed(), 3000), READ | {"corrupt"}),
     "more frames claimed than there are": one(
         "too few frames.mp4", lambda: made.with_silent_end(made.streamed()), "partial", "only 6 of 12"
     ),
@@ -164,9 +162,7 @@ CONTENTS: dict[str, Input] = {
     "2^31 frames of one time claimed": one(
         "stts count.mp4", lambda: made.patched(made.streamed(), b"stts", 8, b"\x7f\xff\xff\xff"), ANY
     ),
-    "2^31 chunks claimed": one(
-        "stco.mp4", lambda: made.patched(made.streamed(), b"stco", 4, b"\x7f\xff\xff\xff"), ANY
-    ),
+    "2^31 chunks claimed": one("stco.mp4", lambda: made.patched(made.streamed(), b"stco", 4, b"\x7f\xff\xff\xff"), ANY),
     "65535 x 65535 claimed": one(
         "stsd.mp4", lambda: made.patched(made.streamed(), b"avc1", 24, b"\xff\xff\xff\xff"), ANY
     ),
@@ -256,10 +252,14 @@ CONTENTS: dict[str, Input] = {
         for n in range(1, 9)
     },
     "JPEG cut in half": one("cut.jpg", lambda: made.cut(face("JPEG")(), 0.5), "corrupt"),
-    "progressive JPEG cut in half": one("cut p.jpg", lambda: made.cut(face("JPEG", progressive=True)(), 0.5), "corrupt"),
+    "progressive JPEG cut in half": one(
+        "cut p.jpg", lambda: made.cut(face("JPEG", progressive=True)(), 0.5), "corrupt"
+    ),
     "PNG with a wrong checksum": one("checksum.png", made.png_with_wrong_checksum, "corrupt"),
     "PNG with a comment of 100 MB": one("text bomb.png", partial(made.png_with_text_bomb, 100), {"ok", "corrupt"}),
-    "PNG that claims 10^10 pixels": one("claim.png", partial(made.png_of, 100_000, 100_000, 1), "too_large", "megapixels"),
+    "PNG that claims 10^10 pixels": one(
+        "claim.png", partial(made.png_of, 100_000, 100_000, 1), "too_large", "megapixels"
+    ),
     "PNG of 20000 x 20000": one("bomb.png", partial(made.png_of, 20_000, 20_000), "too_large", "megapixels", seconds=2),
     "PNG of 12000 x 12000": one("bomb 12.png", partial(made.png_of, 12_000, 12_000), "too_large", "megapixels"),
     "WebP that claims 16384 x 16384": one("claim.webp", made.lying_webp, {"too_large", "corrupt"}),
@@ -286,7 +286,7 @@ def _named(name: str) -> Input:
 NAMES: dict[str, Input] = {
     "name with spaces": _named("a  b .jpg"),
     "name with a line break": _named("a\nb.jpg"),
-    "name with quotes": _named("it's \"so\" `here`.jpg"),
+    "name with quotes": _named('it\'s "so" `here`.jpg'),
     "name that is HTML": _named("<img src=x onerror=alert(1)>.jpg"),
     "name that is a template": _named("{{ 7*7 }}{% raise %}.jpg"),
     "name like a flag": _named("-rf.jpg"),
@@ -325,29 +325,38 @@ SPECIAL: dict[str, Input] = {
 }
 
 ARCHIVES: dict[str, Input] = {
-    "zip of stills": one("fine.zip", lambda: made.zipped({"a/b.png": made.still(made.portrait())}), "ok", entry="a/b.png"),
+    "zip of stills": one(
+        "fine.zip", lambda: made.zipped({"a/b.png": made.still(made.portrait())}), "ok", entry="a/b.png"
+    ),
     "zip bomb": one("bomb.zip", partial(made.zip_bomb, 200), {"too_large", "corrupt"}, entry="bomb.mp4"),
     "zip slip": one(
-        "slip.zip", lambda: made.zipped({"../../../slipped.png": _FACE, "/slipped.png": _FACE, "fine.jpg": _FACE + b"s"}), "ok", entry="fine.jpg"
+        "slip.zip",
+        lambda: made.zipped({"../../../slipped.png": _FACE, "/slipped.png": _FACE, "fine.jpg": _FACE + b"s"}),
+        "ok",
+        entry="fine.jpg",
     ),
     "zip in a zip": one("nested.zip", partial(made.nested_zip, 4), "ok", passed_over=True),
     "encrypted zip": one("encrypted.zip", made.encrypted_zip, "ok", passed_over=True),
     "zip that claims 2^31 entries": one(
         "crowded.zip", partial(made.crowded_zip, 2**31), REFUSED | {"too_large"}, only_infer=True
     ),
-    "zip whose entry lies about its size": one(
-        "lying.zip", made.lying_zip, {"corrupt", "too_large"}, entry="lie.png"
-    ),
+    "zip whose entry lies about its size": one("lying.zip", made.lying_zip, {"corrupt", "too_large"}, entry="lie.png"),
     "zip of a link": one("link.zip", made.zip_of_a_link, REFUSED, entry="link.png"),
-    "zip cut in half": one("cut.zip", lambda: made.cut(made.zipped({"a.png": made.still(made.portrait())}), 0.5), REFUSED, only_infer=True),
+    "zip cut in half": one(
+        "cut.zip", lambda: made.cut(made.zipped({"a.png": made.still(made.portrait())}), 0.5), REFUSED, only_infer=True
+    ),
     "empty zip": one("empty.zip", lambda: made.zipped({}), "ok", passed_over=True),
 }
 
 
-def playlist_inputs(secret: str, url: str) -> dict[str, Input]:
-    """The scripts that name other files, as inputs; see `badmedia.playlists`."""
+def playlist_inputs(texts: Callable[[], dict[str, bytes]]) -> dict[str, Input]:
+    """The scripts that name other files, as inputs.
+
+    Args:
+        texts: Gives them by file name, once the files are made; see `badmedia.playlists`.
+    """
     found = {}
-    for name, data in made.playlists(secret, url).items():
+    for name in made.playlists("/nowhere/secret.mp4", "http://127.0.0.1:9/"):
         states = ANY if name.startswith("data reference") else REFUSED
-        found[f"playlist: {name}"] = one(name, data, states)
+        found[f"playlist: {name}"] = one(name, lambda name=name: texts()[name], states)  # type: ignore[misc]
     return found

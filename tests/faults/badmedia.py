@@ -354,7 +354,9 @@ def playlists(secret: str, url: str) -> dict[str, bytes]:
         url: Of a server on this machine, which must not be asked.
     """
     hls = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{}\n#EXT-X-ENDLIST\n"
-    sdp = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+    sdp = (
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+    )
     dash = (
         '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT5S" '
         'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4">'
@@ -377,7 +379,9 @@ def playlists(secret: str, url: str) -> dict[str, bytes]:
         "image2 pattern.mp4": f"{secret.rpartition('/')[0]}/%03d.jpg\n",
     }
     found = {name: text.encode() for name, text in texts.items()}
-    found["ftyp then hls.mp4"] = struct.pack(">I4s4s", 16, b"ftyp", b"isom") + b"\0\0\0\0\n" + texts["hls of a file.mp4"].encode()
+    found["ftyp then hls.mp4"] = (
+        struct.pack(">I4s4s", 16, b"ftyp", b"isom") + b"\0\0\0\0\n" + texts["hls of a file.mp4"].encode()
+    )
     found["data reference to a file.mp4"] = external(f"file://{secret}".encode())
     found["data reference to a url.mov"] = external(f"{url}e.mp4".encode())
     return found

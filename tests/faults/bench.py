@@ -7,17 +7,19 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 DFPIPE = (sys.executable, "-m", "dfpipe")
 MARK = "DFPIPE_BENCH"  # in the environment of every process that a run starts, however it hides
 WAIT_S = 120.0
 
 Facts = dict[str, Any]
+T = TypeVar("T")
 
 
 class Skip(Exception):
@@ -33,14 +35,35 @@ class Row:
         fault: What is done to dfpipe, in words.
         expected: What must be seen: a value, or a set or range that holds it, or a pattern that is found in it.
         observe: Does it in an empty folder of its own, and tells what it saw.
-        alone: It changes this process, so that no other row may run beside it.
+        late: It only looks at what a run made that an earlier row began.
     """
 
     name: str
     fault: str
     expected: Mapping[str, Any]
     observe: Callable[[Path], Facts]
-    alone: bool = False
+    late: bool = False
+
+
+class Once:
+    """What is made at the first look and shared after that, however many threads look.
+
+    Args:
+        root: An empty folder for what is made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = threading.RLock()
+        self._made: dict[str, Any] = {}
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gave when it was called for this name."""
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            found: T = self._made[name]
+            return found
 
 
 def differences(expected: Mapping[str, Any], observed: Mapping[str, Any]) -> list[str]:

@@ -105,6 +105,7 @@ def decoder_rows(runs: DecoderRun) -> list[Row]:
             f"a decoder that {' '.join((baddecoders.FAULTS[name].__doc__ or '').split()).rstrip('.').lower()}",
             expected,
             lambda _, name=name: runs.seen().get(name, {}),  # type: ignore[misc]
+            late=True,
         )
         for name, expected in STATES.items()
     ]
@@ -114,6 +115,7 @@ def decoder_rows(runs: DecoderRun) -> list[Row]:
             "a detector that answers NaN, infinity, boxes without area and far outside",
             {"state": "ok", "boxes": 1},
             lambda _: runs.seen().get("bad boxes", {}),
+            late=True,
         )
     )
     rows.append(

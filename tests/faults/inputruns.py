@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from badinputs import ARCHIVES, CONTENTS, NAMES, SPECIAL, Input, playlist_inputs
-from badmedia import clip
+from badmedia import clip, playlists
 from bench import DFPIPE, Facts, Row, Run, Skip, skip_unless_linux, temporaries
 
 from dfpipe.files import as_text
@@ -77,7 +77,6 @@ class InputRuns:
         self.root = root
         self._locks = {name: threading.Lock() for name in ("inputs", "infer", "extract", "costs")}
         self._done: dict[str, Any] = {}
-        self.listener = Listener()
         self.secret = root / "outside" / "secret.mp4"
 
     def _once(self, name: str, run: Callable[[], Any]) -> Any:
@@ -96,14 +95,19 @@ class InputRuns:
     @functools.cached_property
     def playlists(self) -> dict[str, Input]:
         """Those that name other files."""
-        return playlist_inputs(str(self.secret), f"http://127.0.0.1:{self.listener.port}/")
+        return playlist_inputs(lambda: playlists(str(self.secret), f"http://127.0.0.1:{self.listener.port}/"))
+
+    @functools.cached_property
+    def listener(self) -> Listener:
+        """Whom no input may lead to."""
+        return Listener()
 
     def made(self) -> Path:
         """The folder with all inputs."""
         return Path(self._once("inputs", self._make))
 
     def _make(self) -> Path:
-        self.secret.parent.mkdir()
+        self.secret.parent.mkdir(parents=True)
         self.secret.write_bytes(clip() + SECRET)
         folder = self.root / "in"
         folder.mkdir()
@@ -126,7 +130,11 @@ class InputRuns:
         trace = here / "trace"
         here.mkdir()
         strace = shutil.which("strace")
-        watch = [strace, "-f", "--seccomp-bpf", "-qq", "-s", "4096", "-e", "trace=open,openat,openat2,connect"] if strace else []
+        watch = (
+            [strace, "-f", "--seccomp-bpf", "-qq", "-s", "4096", "-e", "trace=open,openat,openat2,connect"]
+            if strace
+            else []
+        )
         watch += ["-e", "signal=none", "-o", str(trace)] if strace else []
         words = ("infer", ".", "--out", str(out), "--frames", str(FRAMES), "--device", "cpu", "--workers", "2")
         run = Run(words, here, command=(*watch, *DFPIPE), cwd=folder)
@@ -204,6 +212,7 @@ def input_rows(runs: InputRuns) -> list[Row]:
             fault=f"input {os.fsencode(given.name).decode(errors='backslashreplace')!r}",
             expected=expected_of(given),
             observe=lambda _, given=given: observed_of(runs, given),  # type: ignore[misc]
+            late=True,
         )
         for name, given in runs.table.items()
     ]
@@ -289,25 +298,35 @@ def run_rows(runs: InputRuns) -> list[Row]:
             "ffconcat, HLS, DASH, SDP, M3U and data references that name a file and a server of this machine",
             {"connections": 0, "files opened (strace)": []},
             lambda _: _opened(runs),
+            late=True,
         ),
         Row(
             "no content of other files in what is written",
             "links, playlists and names that lead to /etc/passwd and to a secret file",
             {"leaks": []},
             lambda _: _leaks(runs),
+            late=True,
         ),
         Row(
             "reports escape names",
             "names that are HTML, templates and scripts",
             {"foreign elements": [], "pages": range(1, 10_000)},
             lambda _: _pages(runs),
+            late=True,
         ),
-        Row("tables hold no formulas", "a name that is a formula", {"formulas": []}, lambda _: _formulas(runs)),
+        Row(
+            "tables hold no formulas",
+            "a name that is a formula",
+            {"formulas": []},
+            lambda _: _formulas(runs),
+            late=True,
+        ),
         Row(
             "the terminal gets no control characters",
             "names with escape sequences",
             {"control characters": []},
             lambda _: _controls(runs),
+            late=True,
         ),
     ]
 
