@@ -1,7 +1,7 @@
 """The oldest version of each package that dfpipe accepts, and the published holes below it.
 
-The one table: `dfpipe doctor` compares what is installed with it, and a test the lower bounds in setup.cfg. Every package that
-setup.cfg names and of which a hole is known is here.
+The one table: `dfpipe doctor` compares what is installed with it, and a test the lower bounds in setup.cfg. Every package
+that setup.cfg names and of which a hole is known is here.
 """
 
 import re
@@ -20,8 +20,8 @@ class Floor:
     holes: str  # their published names and what they do
 
 
-# Clips, pictures, model files, tables, pages and requests, in this order. Sources: the advisories of these names in the CVE list,
-# the Python Packaging Advisory Database and GitHub's, read in November 2026.
+# Clips, pictures, model files, tables, pages and requests, in this order. Sources: the advisories of these names in
+# the CVE list, the Python Packaging Advisory Database and GitHub's, read in November 2026.
 FLOORS = (
     Floor("av", "18.1.0", "CVE-2026-8461 (its FFmpeg writes beyond a MagicYUV picture)"),
     Floor("pillow", "12.3", "CVE-2026-59199 and thirteen more (pictures write beyond memory or pass the size check)"),
@@ -37,8 +37,9 @@ FLOORS = (
     Floor("tqdm", "4.66.3", "CVE-2024-34062 (its own command line runs code; dfpipe calls none)"),
 )
 
-# Wheel -> the FFmpeg that must be inside. decord2 3.4.0, the newest, has 8.1.1: it is given only what preprocess/readers.py has
-# compared with its list of codecs, so its MagicYUV decoder must never run. OpenCV's FFmpeg is never given anything.
+# Wheel -> the FFmpeg that must be inside. decord2 3.4.0, the newest, has 8.1.1: it is given only what
+# preprocess/readers.py has compared with its list of codecs, so its MagicYUV decoder must never run. OpenCV's FFmpeg
+# is never given anything.
 FFMPEG = {
     "av": Floor("FFmpeg", "8.1.2", "CVE-2026-8461 (writes beyond a MagicYUV picture)"),
     "decord2": Floor("FFmpeg", "8.1", "CVE-2026-40962 (an encrypted MP4 makes it write beyond memory)"),

@@ -84,9 +84,9 @@ def test_nothing_unpickles() -> None:
                 assert "weights_only=True" in line, path
 
 
-# What decodes pictures or clips, and the only modules that may. Bytes from strangers go to preprocess/readers.py, which knows
-# the limits and runs in a killable child; the others read what dfpipe itself wrote. OpenCV's and torchvision's readers of clips,
-# and the readers behind scikit-image and matplotlib, are never asked.
+# What decodes pictures or clips, and the only modules that may. Bytes from strangers go to preprocess/readers.py,
+# which knows the limits and runs in a killable child; the others read what dfpipe itself wrote. OpenCV's and
+# torchvision's readers of clips, and the readers behind scikit-image and matplotlib, are never asked.
 DECODERS = {
     "av.open(": {
         "preprocess/readers.py",
