@@ -100,6 +100,7 @@ def test_workers_and_engine_change_nothing(clips: Path, tmp_path: Path, faces: P
     assert tree(tmp_path / "two") == tree(faces)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_run_again(clips: Path, tmp_path: Path, faces: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "dfpipe", "extract", "--videos", str(clips), "--out", str(out), "--config", "demo"]

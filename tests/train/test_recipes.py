@@ -62,6 +62,7 @@ def test_every_recipe_is_expected() -> None:
     assert set(EXPECTED) == set(recipes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_size_head_one_step_and_file(name: str, tmp_path: Path) -> None:
     whole = load_config(name, ["train.pretrained=none"])
@@ -112,6 +113,7 @@ def check_changed(before: dict[str, Tensor], after: dict[str, Tensor], free: set
         assert any(key.startswith("backbone.") for key in changed & free)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_two_steps_change_what_is_free_and_nothing_else(name: str, faces: Path, tmp_path: Path) -> None:
     config = quick(name)

@@ -49,6 +49,7 @@ def connect(server: Any) -> socket.socket:
 # ---- the main job ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_clip_gets_a_verdict_a_report_and_an_overlay(served: Any, clip: Path) -> None:
     job = served.upload(clip.name, clip.read_bytes(), overlay="true")
     assert job["state"] in ("queued", "running")
@@ -290,6 +291,7 @@ def test_a_request_that_makes_no_sense_is_refused(server: Any, status: int, meth
     assert set(answer.json()) == {"error"}
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_fails_its_job_only(served: Any) -> None:
     results, away = served.data / "results", served.data / "away"
     results.rename(away)
@@ -308,6 +310,7 @@ def test_a_report_that_cannot_be_written_fails_its_job_only(served: Any) -> None
 # ---- deleting --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_jobs_are_deleted_in_every_state(served: Any, clip: Path) -> None:
     running, queued = (served.upload(name, clip.read_bytes() + name.encode()) for name in ("first.mp4", "second.mp4"))
     assert served.client.get(f"{queued['links']['self']}/report").status_code == 409
