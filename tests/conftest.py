@@ -16,19 +16,13 @@ from dfpipe.types import Image, Label
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Divides the tests among processes, as in `pytest -n 2 --dist loadgroup --no-loadscope-reorder`.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first.
 
-    A file stays in one process, and so do all files that share the one server of tests/web. Those with slow tests come
-    first, so that the last minute is not one process waiting for the other.
+    `make test` gives a file to one of two processes, and the last minute should not be one of them waiting for the other.
     """
-    shared = {item.path for item in items if "server" in getattr(item, "fixturenames", ())}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group("server" if item.path in shared else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -139,8 +139,8 @@ def test_ctrl_c_stops_cleanly_and_leaves_no_child(clips: Path, tmp_path: Path) -
     shutil.copytree(clips, tmp_path / "in")
     words = ["extract", "--videos", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]
     run = subprocess.Popen([*DFPIPE, *words], stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.time() + 120
-    while not list((tmp_path / "out").glob("crops/*/*")) and time.time() < deadline:
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").glob("crops/*/*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)
     _, stderr = run.communicate(timeout=60)
@@ -148,7 +148,7 @@ def test_ctrl_c_stops_cleanly_and_leaves_no_child(clips: Path, tmp_path: Path) -
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
     assert list((tmp_path / "out").glob("crops/*/*"))
-    while time.time() < deadline and _alive(run.pid):
+    while time.monotonic() < deadline and _alive(run.pid):
         time.sleep(0.1)  # multiprocessing's own helper notices a moment later
     assert not _alive(run.pid)
 

@@ -62,7 +62,7 @@ def test_two_processes_train_like_one_with_the_doubled_batch(faces: Path, tmp_pa
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch_and_resumed(faces: Path, tmp_path: Path) -> None:
-    values = {"epochs": 2, "samples_per_epoch": 300, "batch_size": 4, "checkpoint_minutes": 5e-4, "ema": 0.9}
+    values = {"epochs": 1, "samples_per_epoch": 600, "batch_size": 4, "checkpoint_minutes": 5e-4, "ema": 0.9}
     subprocess.run([sys.executable, *words(faces, tmp_path / "whole", **values)], check=True, capture_output=True)
     killed = subprocess.Popen([sys.executable, *words(faces, tmp_path / "killed", **values)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
