@@ -1,8 +1,9 @@
 import pytest
 
 from dfpipe import doctor, floors
-from dfpipe.doctor import CHECKS, examine, ffmpeg_version
+from dfpipe.doctor import CHECKS, examine
 from dfpipe.floors import FLOORS, Floor, below, holes_in, installed_versions
+from dfpipe.preprocess.ffmpeg import ffmpeg_version
 
 
 def test_this_install_is_sound() -> None:
