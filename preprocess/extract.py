@@ -12,7 +12,7 @@ from typing import Any
 
 from dfpipe.child import allow
 from dfpipe.config import Config, LimitsConfig
-from dfpipe.errors import MediaError
+from dfpipe.errors import MediaError, TooLargeMedia
 from dfpipe.files import TEMPORARY, as_text, disk_errors, locked, replace_durably, sha256_file, sweep
 from dfpipe.ledger import Ledger
 from dfpipe.preprocess.archives import read_member
@@ -20,6 +20,7 @@ from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.facefinder import FoundFaces, this_finder
 from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, scan_all, unfinished
 from dfpipe.preprocess.publish import Summary, publish
+from dfpipe.preprocess.readers import check_size
 from dfpipe.progress import Progress
 from dfpipe.types import MediaItem
 from dfpipe.workers import run_all
@@ -133,8 +134,10 @@ def extract_task(job: Job) -> Extracted:
     start = time.perf_counter()
     item = job.item
     limits = this_finder().limits
-    if not item.members:
-        allow(limits.allowance(item.path.stat().st_size if item.path.is_file() else 0))  # hashing reads all of it
+    if not item.members and item.path.is_file():
+        size = item.path.stat().st_size
+        check_size(size, limits)
+        allow(limits.allowance(size))  # hashing reads all of it
     sha256 = _content_hash(item, limits)
     found = this_finder().find(item.path, as_is=job.crop_scale is not None, members=item.members)
     media_id = media_id_of(sha256, item)
@@ -218,8 +221,10 @@ def _collect(results: Iterator[tuple[Job, Any]], ledger: Ledger, out: Path, tota
 
 
 def _failure(job: Job, error: MediaError) -> Extracted:
+    """The row of an input that failed, with the hash of its file, unless that may be too long to be read for this alone."""
+    named = job.item.path.is_file() and not job.item.members and not isinstance(error, TooLargeMedia)
     try:
-        sha256 = sha256_file(job.item.path) if job.item.path.is_file() and not job.item.members else ""
+        sha256 = sha256_file(job.item.path) if named else ""
     except MediaError:
         sha256 = ""
     row = {"media_id": media_id_of(sha256, job.item), "sha256": sha256, "state": str(error.state), "reason": str(error)}

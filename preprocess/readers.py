@@ -31,6 +31,7 @@ from dfpipe.types import Frame, Image, VideoInfo
 BATCH = 8  # frames decoded at a time by decord: 50 MB at 1080p, 200 MB at 4K
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,gif,asf,ogg"
+_SPARE_FRAMES = 1000  # that a header may claim beyond twice those in the file, before it is taken for a lie
 # Codecs in common use. What is not here is refused before its decoder runs (MagicYUV: CVE-2026-8461).
 _CODECS = frozenset(
     [
@@ -169,7 +170,7 @@ def open_still(source: Path | bytes, limits: LimitsConfig | None = None) -> Stil
     """
     limits = limits or LimitsConfig()
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    _check_size(size, limits)
+    check_size(size, limits)
     allow(limits.allowance(size))
     PillowImage.MAX_IMAGE_PIXELS = None  # Pillow only warns up to twice its limit; ours is checked below
     try:
@@ -188,7 +189,12 @@ def open_still(source: Path | bytes, limits: LimitsConfig | None = None) -> Stil
         raise CorruptMedia(f"the picture cannot be decoded: {error}") from error
 
 
-def _check_size(size: int, limits: LimitsConfig) -> None:
+def check_size(size: int, limits: LimitsConfig) -> None:
+    """Refuses a file by its size, in bytes.
+
+    Raises:
+        TooLargeMedia: Over `limits.file_gb`.
+    """
     if size > limits.file_gb * 1e9:
         raise TooLargeMedia(f"a file of {size / 1e9:.3g} GB is over {limits.named('file_gb')}")
 
@@ -245,7 +251,7 @@ def probe(path: Path, limits: LimitsConfig) -> Headers:
     Raises:
         MediaError: As for `open_video`.
     """
-    _check_size(path.stat().st_size, limits)
+    check_size(path.stat().st_size, limits)
     bound_blocks(limits.frame_megapixels)
     with _open_container(path) as container:
         if len(container.streams) > limits.streams:
@@ -275,10 +281,17 @@ def probe(path: Path, limits: LimitsConfig) -> Headers:
             timeline = _animation(_timeline(container, stream, info.fps, limits.animation_frames), info, limits)
         else:
             timeline = _timeline(container, stream, info.fps, sys.maxsize)
-        strange = timeline.left_out or _strange_stream(container)
+        strange = timeline.left_out or _overstated(info, timeline) or _strange_stream(container)
     if not timeline.times:
         raise CorruptMedia("no picture data can be read from it")
     return Headers(info, timeline, strange)
+
+
+def _overstated(info: VideoInfo, timeline: Timeline) -> str:
+    """Memory is set aside by decord for every frame that is claimed; where there is not enough, its process is aborted."""
+    there = len(timeline.times) + timeline.hidden
+    claimed = info.frame_count or 0
+    return f"{claimed} frames are claimed and {there} are there" if claimed > 2 * there + _SPARE_FRAMES else ""
 
 
 def _strange_stream(container: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from dfpipe.errors import DataError
+from dfpipe.errors import DataError, ResourceError
 from dfpipe.files import atomic_file
 
 STATE = "state.pt"  # its name in every run folder; gone when the run has ended
@@ -57,7 +57,10 @@ def save_state(folder: Path, place: Place, tensors: Mapping[str, Any]) -> None:
     with atomic_file(folder / STATE) as temporary:
         with temporary.open("w+b") as file:
             start = file.write(_head(_NO_DIGEST))
-            torch.save({"place": asdict(place), **tensors}, file)
+            try:
+                torch.save({"place": asdict(place), **tensors}, file)
+            except RuntimeError as error:  # what its writer in C++ makes of a full disk
+                raise ResourceError(f"{folder / STATE} cannot be written: free disk space and run again") from error
             file.seek(start)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)

@@ -17,8 +17,7 @@ from typing import Any
 from dfpipe.config import FacesConfig, LimitsConfig
 from dfpipe.preprocess import faces, readers
 from dfpipe.preprocess.facefinder import FoundFaces, start_finder, this_finder
-from dfpipe.preprocess.timeline import Timeline
-from dfpipe.types import FaceBox, Frame, Image, VideoInfo
+from dfpipe.types import FaceBox, Frame, Image
 
 NAP_S = 3600
 GRANDCHILD = f"import time; time.sleep({NAP_S})"
@@ -122,8 +121,8 @@ FAULTS: dict[str, Callable[[], None]] = {
 class BadReader(readers.PyAVReader):
     """Opens clips as PyAV does, and fails at their first frame as their name asks."""
 
-    def __init__(self, path: Path, info: VideoInfo, timeline: Timeline, limits: LimitsConfig) -> None:
-        super().__init__(path, info, timeline, limits)
+    def __init__(self, path: Path, headers: readers.Headers, limits: LimitsConfig) -> None:
+        super().__init__(path, headers, limits)
         self._fault = FAULTS.get(path.stem, nothing)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:

@@ -214,8 +214,8 @@ CONTENTS: dict[str, Input] = {
     "GIF of 100,000 frames": one(
         "endless.gif", partial(made.endless_gif, 100_000), {"no_face", "too_large"}, "1,?000|frames", seconds=30
     ),
-    "animated WebP": one("animated.webp", partial(made.animated, "WEBP"), "ok"),
-    "10 hours of black": one("10 h.mp4", partial(made.long_black, 600, 36_000), "too_large", "limit of 7200 s"),
+    "animated WebP": one("animated.webp", partial(made.animated, "WEBP"), "partial", "frame|picture"),
+    "10 hours of black": one("10 h.mp4", partial(made.long_black, 600, 36_000), "too_large", "limit of 7200"),
     "almost 2 hours of black": one("2 h.mp4", partial(made.long_black, 600, 7000), "no_face", "no face"),
     **{
         f"{name.upper()} named jpg": one(f"{name}.jpg", data, "unsupported", "known kind")

@@ -274,12 +274,12 @@ def sixteen_bit() -> bytes:
 
 def crowd(faces: int) -> bytes:
     """Many faces in one picture."""
-    side = 8
-    sheet = np.zeros((96 * -(-faces // side), 96 * side, 3), np.uint8)
-    small = np.asarray(PillowImage.fromarray(face_frames()[0]).resize((96, 96)))
+    side, px = 8, 64
+    sheet = np.zeros((px * -(-faces // side), px * side, 3), np.uint8)
+    small = np.asarray(PillowImage.fromarray(face_frames()[0]).resize((px, px)))
     for i in range(faces):
         row, column = divmod(i, side)
-        sheet[96 * row : 96 * (row + 1), 96 * column : 96 * (column + 1)] = small
+        sheet[px * row : px * (row + 1), px * column : px * (column + 1)] = small
     return still(PillowImage.fromarray(sheet), "JPEG", quality=92)
 
 

@@ -180,7 +180,7 @@ class Run:
             self.process.send_signal(sign)
 
     def kill(self) -> None:
-        """kill -9 of the process alone: nothing that it started is told."""
+        """Kill -9 of the process alone: nothing that it started is told."""
         self.signal(signal.SIGKILL)
         self.process.wait(WAIT_S)
 

@@ -10,7 +10,7 @@ import pytest
 # rows start, which take this path over.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from table import Table, quiet  # noqa: E402
+from table import Table, quiet
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from dfpipe.preprocess.manifest import read_inputs, read_manifest
 
 SECRET = b"canary-5f1c-of-a-file-that-nobody-named"
 FRAMES = 4
-VERDICT_OF = {"no_face": {"NO_FACE"}} | dict.fromkeys(("ok", "partial"), {"FAKE", "REAL", "UNCERTAIN"})
+VERDICT_OF = {"no_face": {"NO_FACE"}} | {key: {"FAKE", "REAL", "UNCERTAIN"} for key in ("ok", "partial")}
 SAME_BOX_PX = 14  # how far a box may lie from that of the same face in an upright file
 
 

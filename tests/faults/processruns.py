@@ -3,11 +3,8 @@
 Each works in an empty folder of its own, so that several can run side by side.
 """
 
-import contextlib
 import functools
-import io
 import json
-import os
 import random
 import re
 import shutil
@@ -16,7 +13,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,6 @@ from bench import Facts, Once, Row, Run, Skip, skip_unless_linux, temporaries, t
 
 from dfpipe.config import Config, load_config
 from dfpipe.demo import clip_frames
-from dfpipe.errors import DfpipeError
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.inputs import Upload
@@ -170,16 +166,21 @@ def killed_extract(shared: Shared, here: Path) -> Facts:
     }
 
 
-HOOKS = {
-    "before a crop folder takes its place": "import pathlib, os; rename = pathlib.Path.rename\n"
-    "def hook(self, target):\n    os.kill(os.getpid(), 9) if '.tmp-' in self.name and os.path.isdir(self) else None\n"
-    "    return rename(self, target)\npathlib.Path.rename = hook\n",
-    "between crops and ledger": "import os, dfpipe.ledger as ledger; record, count = ledger.Ledger.record, [0]\n"
-    "def hook(self, *rest):\n    count[0] += 1\n    os.kill(os.getpid(), 9) if count[0] == 3 else None\n"
-    "    return record(self, *rest)\nledger.Ledger.record = hook\n",
-    "between fsync and rename of the manifest": "import pathlib, os; replace = pathlib.Path.replace\n"
-    "def hook(self, target):\n    os.kill(os.getpid(), 9) if 'manifest' in self.name else None\n"
-    "    return replace(self, target)\npathlib.Path.replace = hook\n",
+_HOOK = """import os, pathlib, dfpipe.ledger as ledger
+replace, record, count = pathlib.Path.replace, ledger.Ledger.record, [0]
+def before_replace(self, target):
+    os.kill(os.getpid(), 9) if {replacing} else None
+    return replace(self, target)
+def before_record(self, *rest):
+    count[0] += 1
+    os.kill(os.getpid(), 9) if count[0] == {recorded} else None
+    return record(self, *rest)
+pathlib.Path.replace, ledger.Ledger.record = before_replace, before_record
+"""
+HOOKS = {  # where a run kills itself
+    "before a crop folder takes its place": _HOOK.format(replacing="self.is_dir()", recorded=0),
+    "between crops and ledger": _HOOK.format(replacing="False", recorded=3),
+    "between fsync and rename of the manifest": _HOOK.format(replacing="'manifest' in self.name", recorded=0),
 }
 
 
@@ -471,8 +472,8 @@ _FULL: Facts = {"exit": 5, "told": re.compile("space|written|disk"), "tracebacks
 _ALL_OK = {"ok": 2 * SOURCES}
 ENVIRONMENTS: dict[str, tuple[str, dict[str, str | None], str]] = {
     "no HOME, LANG=C, far time zone": (
-        "HOME and USER unset, LANG=C without UTF-8 mode, TZ=Pacific/Kiritimati",
-        {"HOME": None, "USER": None, "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        "HOME and USER unset, LANG=C, output in ASCII, TZ=Pacific/Kiritimati",
+        {"HOME": None, "USER": None, "LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
         | {"TZ": "Pacific/Kiritimati"},
         "",
     ),

@@ -15,18 +15,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import badmedia as made
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from bench import Facts, Row, Skip, temporaries
 from processruns import Shared, config, reports
 
-from dfpipe.config import load_config
 from dfpipe.errors import DfpipeError
 from dfpipe.files import locked
 from dfpipe.infer import detector as detectors
-from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.inputs import Upload, collect
 from dfpipe.infer.judging import Options, judge_into
 from dfpipe.ledger import Ledger
