@@ -142,3 +142,9 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         (folder / "new").touch()
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["new"]
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_pipe_has_no_hash_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnreadableMedia, match="regular"):
+        sha256_file(tmp_path / "pipe")

@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from dfpipe.preprocess.boxes import area, centre, iou, scaled
+from dfpipe.preprocess.boxes import area, centre, iou, scaled, usable
 from dfpipe.preprocess.tracks import MAX_GAP, affinity, join, short
 from dfpipe.types import FaceBox
 
@@ -69,3 +71,22 @@ def test_nothing_seen() -> None:
 
 def test_a_degenerate_box_does_not_divide_by_zero() -> None:
     assert join([[FaceBox(5, 5, 5, 5, 0.9)], [FaceBox(5, 5, 5, 5, 0.9)]]) == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("corners", "confidence", "expected"),
+    [
+        ((10, 10, 20, 20), 0.9, True),
+        ((-5, -5, 3, 3), 0.9, True),
+        ((10, 10, 20, math.nan), 0.9, False),
+        ((10, 10, math.inf, 20), 0.9, False),
+        ((10, 10, 20, 20), math.nan, False),
+        ((20, 20, 10, 10), 0.9, False),
+        ((10, 10, 10, 20), 0.9, False),
+        ((100, 0, 110, 10), 0.9, False),
+    ],
+)
+def test_boxes_that_cannot_be_cut(
+    corners: tuple[float, float, float, float], confidence: float, expected: bool
+) -> None:
+    assert usable(FaceBox(*corners, confidence), width=100, height=50) is expected
