@@ -94,7 +94,10 @@ def _matches(word: str) -> list[Path]:
     parts = Path(word).parts
     first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     # pathlib's `**` does not follow links to folders, unlike that of the module glob, which runs round in circles of them.
-    found = sorted(Path(*parts[:first]).glob(str(Path(*parts[first:]))))
+    try:
+        found = sorted(Path(*parts[:first]).glob(str(Path(*parts[first:]))))
+    except ValueError as error:
+        raise SourceError(f"{word} is not a pattern ({error}): write a/**/*.mp4 for all folders below a") from error
     if not found:
         raise SourceError(
             f"nothing matches {word}: quote a pattern so that the shell leaves it alone, or name a folder"
@@ -113,7 +116,7 @@ def _lines(path: Path) -> list[str]:
 
 def _inside(path: Path, skip: Path | None) -> Iterator[tuple[Upload, bool]]:
     """What was named, or all that is in a folder or archive, each with whether it is to be judged."""
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for names that are too long
         for file in walk(path, skip):
             yield from in_file(file)
     elif _is_zip(path):

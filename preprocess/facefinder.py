@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from dfpipe.config import FacesConfig, LimitsConfig
@@ -189,8 +189,10 @@ def _clip(seen: list[_Seen], wanted: int, info: VideoInfo | None, damage: str) -
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-    while batch := list(islice(frames, BATCH)):
-        yield batch
+    """At most `BATCH` frames at a time, all of one size, which a damaged or spliced clip can change on its way."""
+    for _, alike in groupby(frames, key=lambda frame: frame.image.shape):
+        while batch := list(islice(alike, BATCH)):
+            yield batch
 
 
 def _by_person(seen: list[_Seen]) -> tuple[tuple[FaceCrop, ...], int]:

@@ -155,7 +155,7 @@ TARGETS: dict[str, Target] = {
     "zip_stills": Target("real/a.zip", seeds.archives, partial(sources, "images", 0), (SourceError,)),
     "manifest": Target("manifest.parquet", seeds.manifests, crops, _DATA),
     "inputs": Target("inputs.parquet", seeds.inputs_tables, inputs, _DATA),
-    "faces": Target("config.yaml", seeds.settings, faces, (DataError, ConfigError)),
+    "faces": Target("config.yaml", seeds.settings, faces, (DataError,)),
     "config": Target("my.yaml", seeds.settings, config, (ConfigError,)),
     "model": Target("m.safetensors", seeds.models, model, (ModelFileError,)),
     "csv": Target("list.csv", seeds.csv_lists, partial(sources, "videos", 0), (SourceError,), _ABC),

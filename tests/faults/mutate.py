@@ -38,6 +38,7 @@ ODD_TEXTS = ("", "\0", "\n", "\r", '"', "'", ",", ";", "..", "../../x", "/etc/pa
     "null",
     "true",
     "concat:a|b",
+    *("*", "**", "a**b", "[", "[]", "[!", "?"),
     "http://127.0.0.1/x.mp4",
     "\ufeff",
     "\u202e",
@@ -535,10 +536,9 @@ _YAML_VALUES = (
 def edit_json(data: bytes, rng: Random, form: str) -> bytes:
     """A value, a key or a whole branch is replaced, taken out or doubled."""
     try:
-        tree = json.loads(data)
-    except (ValueError, RecursionError):
+        return _encoded(_edited(json.loads(data), rng))
+    except (ValueError, RecursionError):  # an earlier mutation left no JSON, or nested it too deep
         return data
-    return _encoded(_edited(tree, rng))
 
 
 def _edited(tree: Any, rng: Random) -> str:
