@@ -39,7 +39,7 @@ from dfpipe.train.devices import autocast, pick_device
 from dfpipe.train.modelfile import LoadedModel, load_model
 from dfpipe.train.transforms import resized
 from dfpipe.types import FaceCrop, Frame, FrameScore, Image, Rule, State, Verdict, VerdictKind
-from dfpipe.workers import Bounds, run_all
+from dfpipe.workers import run_all
 
 log = logging.getLogger(__name__)
 
@@ -184,11 +184,12 @@ class Detector:
             on_faces: Told of each input whose faces are found and are going to be scored.
             looked: A file that grows by a byte with each frame of a clip that a worker has looked at.
         """
-        bounds = Bounds(self.limits.seconds, self.limits.memory_gb)
         setup = setup_of(self.model.card.faces, self.limits)
         with tempfile.TemporaryDirectory(prefix="dfpipe-") as scratch:
             jobs = (LookJob(upload, Path(scratch), looked) if upload is not None else None for upload in uploads)
-            for job, result in run_all(look_task, jobs, setup=setup, engine=engine, workers=workers, bounds=bounds):
+            for job, result in run_all(
+                look_task, jobs, setup=setup, engine=engine, workers=workers, bounds=self.limits
+            ):
                 if isinstance(result, MediaError):
                     yield Judged(job.upload, self._error(job.upload, result))
                 else:

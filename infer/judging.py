@@ -23,7 +23,7 @@ from dfpipe.infer.overlay import OverlayJob, overlay_task, start_overlay
 from dfpipe.infer.report import OVERLAY, PAGE, write_report
 from dfpipe.infer.verdicts import Facts, Line, VerdictFolder, folder_name, to_json
 from dfpipe.types import State
-from dfpipe.workers import Bounds, run_all
+from dfpipe.workers import run_all
 
 log = logging.getLogger(__name__)
 
@@ -215,12 +215,11 @@ def _overlay(judged: Judged, folder: Path, detector: Detector, options: Options)
         sampled=judged.looked_at,
         headline=f"{verdict.verdict} {verdict.p_fake:.2f}  {verdict.model_name}",
         reader=detector.model.card.faces.reader,
-        limits=detector.limits,
+        limits=detector.limits.patient(OVERLAY_PATIENCE),
     )
-    bounds = Bounds(OVERLAY_PATIENCE * detector.limits.seconds, detector.limits.memory_gb)
     with tempfile.TemporaryDirectory(prefix="dfpipe-") as scratch:
         task = partial(_draw, judged.upload, Path(scratch))
-        ((_, note),) = run_all(task, [job], setup=start_overlay, engine=options.engine, workers=1, bounds=bounds)
+        ((_, note),) = run_all(task, [job], setup=start_overlay, engine=options.engine, workers=1, bounds=job.limits)
     if isinstance(note, MediaError):
         out.unlink(missing_ok=True)
         log.warning("%s: no overlay: %s", judged.upload, note)

@@ -30,7 +30,7 @@ from dfpipe.preprocess.readers import open_image, open_video
 from dfpipe.preprocess.sampling import pick
 from dfpipe.progress import Progress
 from dfpipe.types import FaceBox, FaceCrop, State
-from dfpipe.workers import Bounds, run_all
+from dfpipe.workers import run_all
 
 log = logging.getLogger(__name__)
 
@@ -205,12 +205,11 @@ def _changed_frames(job: Job, finder: FaceFinder, folder: Path) -> tuple[FaceCro
 def _score(
     detector: Detector, jobs: Sequence[Job], wanted: Sequence[dict[str, Any]], config: Config, options: Options
 ) -> dict[tuple[str, float], Scores]:
-    limits = config.preprocess.limits
-    setup = partial(start, detector.model.card.faces, replace(limits, seconds=PATIENCE * limits.seconds))
-    bounds = Bounds(PATIENCE * limits.seconds, limits.memory_gb)
+    limits = config.preprocess.limits.patient(PATIENCE)
+    setup = partial(start, detector.model.card.faces, limits)
     found: dict[tuple[str, float], list[dict[str, Any]]] = {}
     waiting: list[tuple[Job, Any]] = []
-    results = run_all(stress_task, jobs, setup=setup, engine=options.engine, workers=options.workers, bounds=bounds)
+    results = run_all(stress_task, jobs, setup=setup, engine=options.engine, workers=options.workers, bounds=limits)
     with Progress("stress", len(jobs)) as progress:
         for job, result in results:
             waiting.append((job, result))

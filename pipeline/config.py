@@ -98,6 +98,10 @@ class LimitsConfig:
         heavier = max(1.0, pixels * fps / (1920 * 1080 * 30))
         return min(max(self.seconds, 2 * duration_s * heavier, size / 20e6), self.seconds_at_most)
 
+    def patient(self, times: float) -> "LimitsConfig":
+        """The same limits with so many times as much time, for work that does more than look at a few frames."""
+        return dataclasses.replace(self, seconds=times * self.seconds, seconds_at_most=times * self.seconds_at_most)
+
 
 @dataclass(frozen=True)
 class PreprocessConfig:

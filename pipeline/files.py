@@ -6,6 +6,8 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 from dfpipe.errors import ResourceError, UnreadableMedia, UsageError
 
 TEMPORARY = ".tmp-"  # prefix of everything unfinished; swept at the next start
+SCRATCH = "dfpipe-scratch-"  # prefix of folders among the system's temporary ones
+SCRATCH_AGE_S = 60.0  # one that is younger may not have got its lock yet
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that starts so is run by spreadsheets
 
@@ -54,6 +58,42 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         finally:
             for leftover in (temporary, old):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for what is needed for a moment, empty and gone afterwards.
+
+    It is locked for as long as it is used; what a killed process left is known by its lock being free, and is removed when
+    the next folder of this kind is made.
+
+    Raises:
+        ResourceError: The disk is full.
+    """
+    parent = Path(tempfile.gettempdir())
+    _sweep_scratch(parent)
+    with disk_errors(parent):
+        folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _sweep_scratch(parent: Path) -> None:
+    for folder in parent.glob(f"{SCRATCH}*"):
+        with contextlib.suppress(OSError):  # of another user, or gone meanwhile
+            if time.time() - folder.stat().st_mtime < SCRATCH_AGE_S:
+                continue
+            lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 @contextlib.contextmanager

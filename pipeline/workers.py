@@ -5,39 +5,16 @@ holds the interpreter lock. So each input is worked on in a child process with a
 whatever happens to the child, the input ends in one state and the others go on.
 """
 
-import contextlib
-import ctypes
 import os
-import resource
-import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
-from multiprocessing import current_process, get_context
+from multiprocessing import current_process
 from typing import Any, Generic, TypeVar
 
-from pebble import ProcessExpired, ProcessPool
-
-from dfpipe.errors import DfpipeError, MediaCrashed, MediaError, MediaTimeout, TooLargeMedia, UsageError, choose
+from dfpipe.config import LimitsConfig
+from dfpipe.errors import DfpipeError, MediaError, TooLargeMedia, UsageError, choose
+from dfpipe.pool import UNGUARDED, Pool
 
 Input = TypeVar("Input")
-
-MAX_TRIES = 2  # a crash may be the machine's fault once
-MAX_INPUTS_PER_PROCESS = 500  # then a fresh process takes over, so that leaks in decoders stay small
-_UNGUARDED = (
-    'the processes that read media cannot start: a script must call dfpipe below `if __name__ == "__main__":`, because '
-    "they import the script"
-)
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl(2)
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What one input may cost."""
-
-    seconds: float = 180.0
-    memory_gb: float = 4.0
 
 
 def run_all(
@@ -47,7 +24,7 @@ def run_all(
     setup: Callable[[], None],
     engine: str = "local",
     workers: int = 0,
-    bounds: Bounds | None = None,
+    bounds: LimitsConfig | None = None,
 ) -> Iterator[tuple[Input, Any]]:
     """Runs `task` over `inputs` and yields (input, result or MediaError) as they finish, in any order.
 
@@ -66,7 +43,28 @@ def run_all(
         DfpipeError: `setup` failed.
     """
     runner = choose(ENGINES, engine, "engine")
-    return runner(task, inputs, setup, workers or default_workers(), bounds or Bounds())
+    return runner(task, inputs, setup, workers or default_workers(), bounds or LimitsConfig())
+
+
+def isolated(task: Callable[[Input], Any], item: Input, bounds: LimitsConfig | None = None) -> Any:
+    """Runs `task` on one thing in a process that can be killed, and returns its result.
+
+    Args:
+        task: Module-level function, of a module that loads quickly: the process starts for this alone.
+        item: What it is given.
+        bounds: What it may cost.
+
+    Raises:
+        MediaError: It raised one, or hung, crashed, or took too much memory.
+    """
+    ((_, outcome),) = run_all(task, [item], setup=_nothing, workers=1, bounds=bounds)
+    if isinstance(outcome, MediaError):
+        raise outcome
+    return outcome
+
+
+def _nothing() -> None:
+    """The set-up of a process that needs none."""
 
 
 def default_workers() -> int:
@@ -80,7 +78,7 @@ def _serial(
     inputs: Iterable[Input | None],
     setup: Callable[[], None],
     workers: int,
-    bounds: Bounds,
+    bounds: LimitsConfig,
 ) -> Iterator[tuple[Input, Any]]:
     """In this process, one after the other: for debugging on files that one trusts."""
     setup()
@@ -101,36 +99,21 @@ def _local(
     inputs: Iterable[Input | None],
     setup: Callable[[], None],
     workers: int,
-    bounds: Bounds,
+    bounds: LimitsConfig,
 ) -> Iterator[tuple[Input, Any]]:
     """In child processes of this machine that are killed at their limits."""
     _check_main()
-    pool = ProcessPool(
-        max_workers=workers,
-        max_tasks=MAX_INPUTS_PER_PROCESS,
-        context=get_context("spawn"),  # forking a process that holds torch's threads can hang
-        initializer=_start_worker,
-        initargs=(setup, bounds.memory_gb, os.getpid()),
-    )
-    waiting: dict[Any, tuple[Input, int]] = {}  # future -> input, which try this is
     source = _Source(inputs)
-    try:
+    with Pool(setup, bounds, workers) as pool:
         while True:
-            for item in source.take(2 * workers - len(waiting)):
-                waiting[_scheduled(pool, task, item, bounds)] = (item, 1)
-            if not waiting and source.ended:
+            for item in source.take(2 * workers - pool.pending):
+                pool.give(task, item)
+            if not pool.pending and source.ended:
                 return
-            done, _ = wait(waiting, timeout=0 if source.idle else None, return_when=FIRST_COMPLETED)
-            for future in done:
-                item, tries = waiting.pop(future)
-                result = _outcome(future, bounds)
-                if isinstance(result, MediaCrashed) and tries < MAX_TRIES:
-                    waiting[_scheduled(pool, task, item, bounds)] = (item, tries + 1)
-                else:
-                    yield item, result
-    finally:
-        pool.stop()
-        pool.join()
+            for item, outcome in pool.results(block=not source.idle and pool.pending > 0):
+                if isinstance(outcome, DfpipeError) and not isinstance(outcome, MediaError):
+                    raise outcome  # of the machine, as a full disk: no input can be blamed for it
+                yield item, outcome
 
 
 ENGINES: dict[str, Callable[..., Iterator[tuple[Any, Any]]]] = {"serial": _serial, "local": _local}
@@ -162,114 +145,4 @@ class _Source(Generic[Input]):
 def _check_main() -> None:
     """Workers import the script that started them; one that judges while it is imported would start workers of its own."""
     if getattr(current_process(), "_inheriting", False):  # as multiprocessing's own check has it
-        raise UsageError(_UNGUARDED)
-
-
-def _scheduled(pool: Any, task: Callable[[Any], Any], item: Any, bounds: Bounds) -> Any:
-    try:
-        return pool.schedule(_run_one, args=[task, item], timeout=bounds.seconds)
-    except RuntimeError as error:  # the pool gave up, because its processes end before they begin
-        raise UsageError(_UNGUARDED) from error
-
-
-def _outcome(future: Any, bounds: Bounds) -> Any:
-    """The result of a finished future, with every way in which a child can end turned into a MediaError."""
-    try:
-        return future.result()
-    except TimeoutError:
-        return MediaTimeout(f"took longer than {bounds.seconds:g} s and was stopped")
-    except ProcessExpired as error:
-        return MediaCrashed(f"the process reading it died ({_how_it_died(error)})")
-    except MediaError as error:
-        return error
-    except MemoryError:
-        return TooLargeMedia(f"needs more than the {bounds.memory_gb:g} GB of memory that one input may use")
-    except DfpipeError:
-        raise  # the set-up failed: no input could ever succeed
-    except Exception as error:  # a bug met on one input must not stop the other hundred thousand
-        return MediaCrashed(f"internal error, please report it: {type(error).__name__}: {error}")
-
-
-def _how_it_died(error: Any) -> str:
-    code = error.exitcode if isinstance(error.exitcode, int) else 0
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-    return f"exit code {code}"
-
-
-# ---- inside the child -------------------------------------------------------------------------------------------
-
-_setup_error: BaseException | None = None
-_memory_gb = 0.0
-
-
-def _start_worker(setup: Callable[[], None], memory_gb: float, parent: int) -> None:
-    """Prepares a child: it dies with its parent, leaves Ctrl-C to it, is silent, loads its networks, then is limited."""
-    global _setup_error, _memory_gb
-    _memory_gb = memory_gb
-    die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _silence()
-    try:
-        _limit_threads()
-        setup()
-    except BaseException as error:  # an initializer that raises would leave the pool dead without a reason
-        _setup_error = error
-
-
-def _run_one(task: Callable[[Any], Any], item: Any) -> Any:
-    if _setup_error is not None:
-        raise _setup_error
-    _limit_memory(_memory_gb)
-    try:
-        return task(item)
-    finally:
-        _give_back()
-
-
-def die_with_parent(parent: int) -> None:
-    """Lets this process die when its parent does, however that dies. Only Linux can; elsewhere nothing happens."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(1)
-
-
-def _silence() -> None:
-    """Decoders write their complaints to the terminal from C; the reason of a failure travels as an exception."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    os.close(null)
-
-
-def _limit_threads() -> None:
-    """The workers share the cores among them."""
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
-def _limit_memory(memory_gb: float) -> None:
-    """Allows so much address space on top of what is taken now.
-
-    That is what the libraries take (5 GB with a CUDA build of torch), and what the allocator keeps of earlier inputs: some
-    4 GB after a dozen clips, measured, against a limit of which an input later failed or was decoded by another reader.
-    What an input may take must not depend on those before it.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform != "linux":
-        return  # macOS does not enforce RLIMIT_AS; the wall limit still holds
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + int(memory_gb * 1e9), hard))
-
-
-def _give_back() -> None:
-    """Returns freed memory to the system, which glibc's allocator keeps: measured, 2.5 GB of 3.7 after a dozen clips."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)
+        raise UsageError(UNGUARDED)

@@ -21,7 +21,7 @@ from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, scan_all, unfinis
 from dfpipe.preprocess.publish import Summary, publish
 from dfpipe.progress import Progress
 from dfpipe.types import MediaItem
-from dfpipe.workers import Bounds, run_all
+from dfpipe.workers import run_all
 
 LEDGER = "ledger.sqlite"
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
@@ -69,8 +69,7 @@ def extract(
         ResourceError: Disk full; finished inputs stay valid.
         UsageError: Another run is writing to `out`.
     """
-    bounds = Bounds(config.preprocess.limits.seconds, config.preprocess.limits.memory_gb)
-    running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": bounds}
+    running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
     sources = scan_all(videos, images)
     with locked(out):
         sweep(out)
@@ -105,11 +104,12 @@ def dry_run(
     Raises:
         SourceError: As `extract`.
     """
-    bounds = Bounds(config.preprocess.limits.seconds, config.preprocess.limits.memory_gb)
     jobs = [
         job
         for source in scan_all(videos, images)
-        for job in jobs_of(source, config, limit, shard, engine=engine, workers=workers, bounds=bounds)
+        for job in jobs_of(
+            source, config, limit, shard, engine=engine, workers=workers, bounds=config.preprocess.limits
+        )
     ]
     if not (out / LEDGER).is_file():
         return len(jobs), len(jobs)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from dfpipe.errors import DfpipeError, ResourceError
+from dfpipe.sandbox import die_with_parent
 from dfpipe.web.jobs import JobStore, Outcome, Row
 from dfpipe.web.settings import Settings
-from dfpipe.workers import die_with_parent
 
 log = logging.getLogger(__name__)
 

@@ -2,11 +2,17 @@
 
 import ctypes
 import functools
+import itertools
 import math
 import mmap
 import os
+import platform
+import resource
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +20,11 @@ from typing import Any
 
 import pytest
 
-from dfpipe.errors import ConfigError, MediaCrashed, MediaTimeout, TooLargeMedia
-from dfpipe.workers import Bounds, run_all
+from dfpipe.child import allow
+from dfpipe.config import LimitsConfig
+from dfpipe.errors import ConfigError, MediaCrashed, MediaTimeout, ResourceError, TooLargeMedia
+from dfpipe.sandbox import seal
+from dfpipe.workers import isolated, run_all
 
 NOTHING = functools.partial(int, 0)
 
@@ -52,7 +61,7 @@ def test_a_source_may_have_nothing_for_now(engine: str) -> None:
 
 
 def test_a_hanging_child_is_killed_and_the_others_go_on() -> None:
-    found = results(time.sleep, [0.0, 60.0, 0.1], workers=2, bounds=Bounds(seconds=2))
+    found = results(time.sleep, [0.0, 60.0, 0.1], workers=2, bounds=LimitsConfig(seconds=2))
     assert isinstance(found.pop(60.0), MediaTimeout)
     assert found == {0.0: None, 0.1: None}
 
@@ -70,7 +79,7 @@ def test_a_child_that_leaves_in_silence_is_a_crash() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    found = results(bytearray, [8_000_000_000, 10], workers=1, bounds=Bounds(memory_gb=1))
+    found = results(bytearray, [8_000_000_000, 10], workers=1, bounds=LimitsConfig(memory_gb=1))
     assert isinstance(found[8_000_000_000], TooLargeMedia)
     assert found[10] == bytearray(10)
 
@@ -78,7 +87,7 @@ def test_memory_is_bounded() -> None:
 def test_what_one_input_may_take_does_not_depend_on_those_before_it() -> None:
     """Address space that stays taken, as by an allocator, is not held against the next input."""
     sizes = [600_000_000 + i for i in range(4)]
-    assert results(keep_address_space, sizes, workers=1, bounds=Bounds(memory_gb=1)) == {n: n for n in sizes}
+    assert results(keep_address_space, sizes, workers=1, bounds=LimitsConfig(memory_gb=1)) == {n: n for n in sizes}
 
 
 def keep_address_space(size: int) -> int:
@@ -95,6 +104,188 @@ def test_a_bug_met_on_one_input_does_not_stop_the_others() -> None:
     assert isinstance(found[-1], MediaCrashed)
     assert "ValueError" in str(found[-1])
     assert found[4] == 2
+
+
+def test_a_child_that_holds_the_interpreter_s_lock_is_killed() -> None:
+    begun = time.monotonic()
+    found = results(hang_with_the_lock, [60, 0], workers=1, bounds=LimitsConfig(seconds=1))
+    assert isinstance(found[60], MediaTimeout)
+    assert found[0] == 0
+    assert time.monotonic() - begun < 30
+
+
+def hang_with_the_lock(seconds: int) -> int:
+    """Sleeps in C without letting go of the interpreter's lock, as decoders have been seen to do."""
+    return int(ctypes.PyDLL(None).sleep(seconds))
+
+
+def test_a_child_that_leaves_with_code_0_is_missed_at_once() -> None:
+    begun = time.monotonic()
+    found = results(os._exit, [0], workers=1, bounds=LimitsConfig(seconds=60))
+    assert isinstance(found[0], MediaCrashed)
+    assert time.monotonic() - begun < 30
+
+
+def test_a_task_may_ask_for_more_time_and_gets_so_much_at_most() -> None:
+    bounds = LimitsConfig(seconds=1, seconds_at_most=4)
+    found = results(slow, [(60.0, 2.0), (60.0, 30.0), (0.5, 2.0)], workers=3, bounds=bounds)
+    assert found[60.0, 2.0] is None
+    assert "longer than 4 s" in str(found[60.0, 30.0])
+    assert isinstance(found[0.5, 2.0], MediaTimeout)
+
+
+def slow(times: tuple[float, float]) -> None:
+    """Asks for the one and takes the other, in s."""
+    asked, taken = times
+    allow(asked)
+    time.sleep(taken)
+
+
+def test_wall_limits_do_not_follow_the_clock_on_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = itertools.count(0, 100_000)
+    monkeypatch.setattr(time, "time", lambda: 1.8e9 + next(jumps))
+    assert results(time.sleep, [0.5, 0.6], workers=2) == {0.5: None, 0.6: None}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc who lives")
+def test_what_a_child_has_started_is_killed_with_it(tmp_path: Path) -> None:
+    found = results(leave_a_grandchild, [tmp_path / "pid"], workers=1, bounds=LimitsConfig(seconds=3))
+    assert isinstance(found[tmp_path / "pid"], MediaCrashed | MediaTimeout)
+    assert not lives(int((tmp_path / "pid").read_text()))
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and more than a dead one that nobody has asked about."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def leave_a_grandchild(told: Path) -> None:
+    """Forks, and dies while the new process lives on and keeps the pipe to the parent open."""
+    if (pid := os.fork()) == 0:
+        time.sleep(600)
+    told.write_text(str(pid))
+    os._exit(1)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64") or sys.platform != "linux", reason="cannot be sealed"
+)
+def test_a_child_has_no_network_and_starts_no_programs() -> None:
+    sealed, refused = isolated(try_the_door, 0)
+    if not sealed:
+        pytest.skip("this container forbids seccomp")
+    assert refused == ["AF_INET", "AF_INET6", "AF_NETLINK", "execve"]
+
+
+def try_the_door(_: int) -> tuple[bool, list[str]]:
+    """What is refused. Sockets within the machine stay: libraries use them."""
+    tries: dict[str, Any] = {
+        **{f"AF_{name}": functools.partial(socket.socket, socket.AddressFamily[f"AF_{name}"]) for name in FAMILIES},
+        "execve": functools.partial(subprocess.check_output, [sys.executable, "--version"]),
+    }
+    return seal(), [name for name, attempt in tries.items() if is_refused(attempt)]
+
+
+FAMILIES = ("UNIX", "INET", "INET6", "NETLINK")
+
+
+def is_refused(attempt: Any) -> bool:
+    """Whether the system forbids it."""
+    try:
+        attempt()
+    except PermissionError:
+        return True
+    return False
+
+
+def test_a_child_writes_no_file_without_end(tmp_path: Path) -> None:
+    with pytest.raises(MediaCrashed, match="too large"):
+        isolated(write_much, tmp_path / "much", LimitsConfig(file_gb=0.001))
+    assert (tmp_path / "much").stat().st_size <= 1_000_000
+
+
+def write_much(path: Path) -> None:
+    """Writes 2 MB."""
+    path.write_bytes(bytes(2_000_000))
+
+
+def test_processor_time_is_bounded_by_the_kernel_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the parent is stopped: then nobody else would end it."""
+    with pytest.raises(MediaTimeout, match="processor time"):
+        isolated(burn, 0.0)
+
+
+def burn(_: float) -> None:
+    """Lowers its own limit, because the usual one is far away, and computes for ever."""
+    resource.setrlimit(resource.RLIMIT_CPU, (1, resource.RLIM_INFINITY))
+    while True:
+        pass
+
+
+def test_a_child_s_own_folder_goes_with_it(tmp_path: Path) -> None:
+    folders = results(leave_files, ["stays", "dies"], workers=1)
+    assert isinstance(folders["dies"], MediaCrashed)
+    assert not Path(folders["stays"]).exists()
+    assert not Path(folders["stays"]).parent.exists()
+
+
+def leave_files(what: str) -> str:
+    """Leaves a file among the temporary ones."""
+    handle, _ = tempfile.mkstemp()
+    os.write(handle, b"x")
+    if what == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return tempfile.gettempdir()
+
+
+def test_what_it_says_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+    assert isolated(say_much, 10_000_000) == 10_000_000
+    assert capfd.readouterr() == ("", "")
+
+
+def say_much(count: int) -> int:
+    """Floods standard error."""
+    return os.write(2, bytes(count))
+
+
+def test_no_more_processes_than_inputs() -> None:
+    assert len(set(results(own_pid, [1, 2], workers=8).values())) <= 2
+
+
+def own_pid(_: int) -> int:
+    """Who works."""
+    return os.getpid()
+
+
+def test_a_result_that_cannot_be_sent_is_a_bug_of_that_input() -> None:
+    found = results(unsendable, [0, 1], workers=1)
+    assert isinstance(found[0], MediaCrashed)
+    assert "please report" in str(found[0])
+    assert found[1] == 1
+
+
+def unsendable(number: int) -> Any:
+    """A generator cannot be pickled."""
+    return number or (n for n in range(3))
+
+
+def test_a_full_disk_in_a_child_ends_the_run() -> None:
+    """It is no fault of the input, which must not get a state for it."""
+    with pytest.raises(ResourceError, match="no space"):
+        results(disk_full, [1, 2], workers=1)
+
+
+def disk_full(_: int) -> None:
+    """As a worker that unpacks an archive."""
+    raise ResourceError("no space left")
+
+
+def test_a_set_up_that_fails_ends_the_run() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(run_all(abs, [1], setup=functools.partial(divmod, 1, 0), workers=1))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc who works")
