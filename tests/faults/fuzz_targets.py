@@ -29,13 +29,12 @@ from dfpipe.preprocess.manifest import read_faces, read_inputs, read_manifest
 from dfpipe.preprocess.sources import scan
 from dfpipe.train.modelfile import load_model
 from dfpipe.types import State
-from dfpipe.workers import Bounds
 
 SECONDS = 20.0  # for a file of some kB that is worked on in 0.1 s: more is a hang
 MEMORY_GB = 4.0  # for media, the default of dfpipe
 PARENT_MEMORY_GB = 1.0  # for what is read in the parent process, which nothing else bounds
 MAX_MESSAGE = 2000  # characters: an error is one line that a person reads
-BOUNDS = Bounds(SECONDS, MEMORY_GB)
+BOUNDS = LimitsConfig(seconds=SECONDS, seconds_at_most=SECONDS, memory_gb=MEMORY_GB)
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ TARGETS: dict[str, Target] = {
 def start() -> None:
     """Prepares a worker."""
     logging.disable(logging.CRITICAL)
-    start_finder(FacesConfig(frames=4), LimitsConfig(seconds=SECONDS, seconds_at_most=SECONDS))
+    start_finder(FacesConfig(frames=4), BOUNDS)
 
 
 def run_case(case: Case) -> Outcome:
