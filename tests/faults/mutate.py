@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from random import Random
 from typing import Any, Literal
 
@@ -380,10 +381,15 @@ def _gif(data: bytes) -> Anatomy:
     """The size of the screen; extensions and pictures, found by their first byte."""
     found = Anatomy([Field(6, 2, "little"), Field(8, 2, "little"), Field(10, 1, "little")])
     starts = [match.start() for match in re.finditer(rb"\x21[\xf9\xff\xfe]|\x2c\x00", data)]
-    found.pieces = [range(a, b) for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
+    found.pieces = _between(starts, len(data))
     for start in starts:
         found.fields += [Field(start + i, 2, "little") for i in (1, 3, 5, 7)]
     return found
+
+
+def _between(starts: list[int], end: int) -> list[range]:
+    """Pieces of which each reaches to the next one."""
+    return [range(*pair) for pair in pairwise([*starts, end])]
 
 
 def _packets(data: bytes) -> Anatomy:
@@ -397,7 +403,7 @@ def _program(data: bytes) -> Anatomy:
     """MPEG program and elementary streams: pieces begin with 00 00 01."""
     starts = [match.start() for match in re.finditer(rb"\x00\x00\x01", data)]
     fields = [Field(s + i, size, "big") for s in starts[:60] for i, size in ((3, 1), (4, 2), (4, 3), (8, 2))]
-    return Anatomy(fields, [range(a, b) for a, b in zip(starts, [*starts[1:], len(data)], strict=True)])
+    return Anatomy(fields, _between(starts, len(data)))
 
 
 def _flv(data: bytes) -> Anatomy:
@@ -436,9 +442,9 @@ def _zip(data: bytes) -> Anatomy:
     """The heads of entries (PK 3 4), the table of contents (PK 1 2) and its end (PK 5 6, in large archives PK 6 6)."""
     found = Anatomy()
     marks = [(match.start(), match.group()) for match in re.finditer(rb"PK(?:\x03\x04|\x01\x02|\x05\x06|\x06\x06)", data)]
-    for (start, mark), stop in zip(marks, [*(at for at, _ in marks[1:]), len(data)], strict=True):
+    for start, mark in marks:
         found.fields += [Field(start + at, size, "little") for at, size in _ZIP_FIELDS[mark] if start + at + size <= len(data)]
-        found.pieces.append(range(start, stop))
+    found.pieces = _between([start for start, _ in marks], len(data))
     return found
 
 
