@@ -65,16 +65,14 @@ class Anatomy:
     names: list[int] = field(default_factory=list)  # where a four-letter name stands
 
 
-def mutate(data: bytes, form: str, rng: Random) -> bytes:
+def mutate(data: bytes, form: str, rng: Random, most: int = MAX_BYTES) -> bytes:
     """Damages a file.
 
     Args:
         data: The file.
         form: A key of `ANATOMIES`, or "text", "json", "yaml" or "safetensors"; anything else is damaged blindly.
         rng: Decides everything.
-
-    Returns:
-        At most `MAX_BYTES` bytes.
+        most: Bytes of the result.
     """
     knowing = [*SPECIAL.get(form, ())] + ([lie, lie, swap, drop, repeat, rename] if form in ANATOMIES else [])
     for _ in range(rng.choice(ROUNDS)):
@@ -83,7 +81,15 @@ def mutate(data: bytes, form: str, rng: Random) -> bytes:
             data = change(data, rng, form)
         else:
             data = rng.choice(BLIND)(data, rng)
-    return REPAIRS.get(form, bytes)(data)[:MAX_BYTES]
+    return REPAIRS.get(form, bytes)(data)[:most]
+
+
+def form_of(data: bytes) -> str:
+    """What a clip must be taken for, by its first bytes; "" for what is only damaged blindly."""
+    forms = {b"\x1aE\xdf\xa3": "ebml", b"RIFF": "riff", b"GIF8": "gif", b"FLV\x01": "flv", b"\x30\x26\xb2\x75": "asf"}
+    if data[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
+        return "mp4"
+    return forms.get(data[:4], "packets" if data[:1] == b"G" else "")
 
 
 # ---- blind ----------------------------------------------------------------------------------------------------------
