@@ -11,11 +11,14 @@ import click
 
 from dfpipe import __version__, cli_evaluate, cli_infer, cli_model, cli_preprocess, cli_train, cli_trunk, cli_web
 from dfpipe.errors import DfpipeError, Interrupted, ResourceError
+from dfpipe.signals import Terminated, stoppable
+
+TERMINATED = 143  # as a shell tells of a program that ended by SIGTERM
 
 EXIT_CODES = """\b
 Exit codes: 0 all done; 1 a bug; 2 wrong usage, config or data; 3 some inputs
 failed, the rest is done; 4 no usable model file; 5 out of disk or memory;
-130 interrupted. Whatever was finished before stays valid."""
+130 interrupted, 143 by SIGTERM. Whatever was finished before stays valid."""
 
 
 class _Doors(click.Group):
@@ -24,11 +27,14 @@ class _Doors(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
         try:
-            return super().invoke(ctx)
+            with stoppable():
+                return super().invoke(ctx)
         except DfpipeError as error:
             failure = error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             failure = Interrupted("interrupted; finished work is kept, the same command goes on from it")
+            if isinstance(error, Terminated):
+                failure.exit_code = TERMINATED
         except MemoryError:
             failure = ResourceError("out of memory: try --workers 1 or a smaller --set train.batch_size")
         except OSError as error:

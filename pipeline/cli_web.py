@@ -56,9 +56,11 @@ def serve(**flags: Any) -> None:
     Example:
       dfpipe serve --port 8000 --data data/service
     """
+    from dfpipe.signals import as_usual
     from dfpipe.web.settings import Settings, check_libraries
 
     check_libraries()
+    as_usual()
     told = Settings(
         data=flags["data"],
         host=flags["host"],

@@ -11,7 +11,7 @@
     |   +-- UnsupportedMedia, CorruptMedia, TooLargeMedia, UnreadableMedia, MediaTimeout, MediaCrashed
     +-- ModelFileError          4   a model file is missing or refused
     +-- ResourceError           5   out of disk or memory; finished work is intact
-    +-- Interrupted           130   stopped by the user; finished work is intact
+    +-- Interrupted           130   stopped by Ctrl-C (143: by SIGTERM); finished work is intact
 
 A message says what is wrong and what to do about it, in one line of bounded length, whatever a file or another library
 put into it.
@@ -122,7 +122,7 @@ class ResourceError(DfpipeError):
 
 
 class Interrupted(DfpipeError):
-    """Stopped by the user; what was finished before is intact."""
+    """Stopped by the user or the system; what was finished before is intact."""
 
     exit_code = 130
 

@@ -63,8 +63,24 @@ class _Worker:
     ready: bool = False
     began: float = 0.0
     allowed: float = 0.0  # s
+    starved: float = 0.0  # s without a core, before the errand began
     errand: _Errand | None = None
     done: int = 0  # errands
+
+    def begin(self, errand: _Errand, seconds: float) -> None:
+        """Sends an errand; from here on its time counts."""
+        errand.tries += 1
+        self.errand, self.allowed, self.began = errand, seconds, time.monotonic()
+        self.starved = _starved(self.process.pid)
+        self.deadline = self.began + seconds
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile: seen when it is looked at
+            self.pipe.send((errand.task, errand.item))
+
+    def overdue(self, most: float) -> bool:
+        """Whether its time is up. Time for which the machine had no core for it does not count, up to `most` s in all."""
+        late = _starved(self.process.pid) - self.starved if self.ready else 0.0
+        self.deadline = max(self.deadline, min(self.began + self.allowed + late, self.began + most))
+        return time.monotonic() > self.deadline
 
     def kill(self) -> None:
         """Ends the process and all that it started, whatever they are at."""
@@ -164,7 +180,7 @@ class Pool:
     def _hand_out(self) -> None:
         """Gives errands to those who are free, and starts as many children as there is work for."""
         for worker in [w for w in self._workers if w.ready and w.errand is None][: len(self._todo)]:
-            self._send(worker, self._todo.popleft())
+            worker.begin(self._todo.popleft(), self.bounds.seconds)
         starting = sum(not w.ready for w in self._workers)
         for _ in range(min(self.size - len(self._workers), len(self._todo) - starting)):
             self._workers.append(self._new())
@@ -179,14 +195,6 @@ class Pool:
         theirs.close()
         return _Worker(process, ours, folder, time.monotonic() + START_S)
 
-    def _send(self, worker: _Worker, errand: _Errand) -> None:
-        errand.tries += 1
-        worker.errand, worker.allowed = errand, self.bounds.seconds
-        worker.began = time.monotonic()
-        worker.deadline = worker.began + worker.allowed
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile: seen when it is looked at
-            worker.pipe.send((errand.task, errand.item))
-
     def _listen(self) -> None:
         """Waits for something to happen, and deals with it."""
         busy = [w for w in self._workers if w.errand is not None or not w.ready]
@@ -199,8 +207,8 @@ class Pool:
             alive = worker.process.exitcode is None  # asked first: what it sent before it died is read below
             if not self._messages(worker) or not alive:
                 self._bury(worker)
-            elif worker in busy and time.monotonic() > worker.deadline:
-                self._overdue(worker)
+            elif worker in busy and time.monotonic() > worker.deadline and worker.overdue(self.bounds.seconds_at_most):
+                self._end_late(worker)
 
     def _messages(self, worker: _Worker) -> bool:
         """Reads what a child has sent. False if it has nothing more to say, ever."""
@@ -232,7 +240,7 @@ class Pool:
         if errand is not None:
             self._results.put((errand.item, outcome))
 
-    def _overdue(self, worker: _Worker) -> None:
+    def _end_late(self, worker: _Worker) -> None:
         if not worker.ready:
             raise ResourceError(
                 f"a process that reads media took more than {START_S:g} s to start: is the disk too slow?"
@@ -276,6 +284,13 @@ class Pool:
 def _warn_once() -> None:
     if not enforced():
         log.warning("this system does not enforce memory limits: only the wall limit guards against hostile files here")
+
+
+def _starved(pid: int) -> float:
+    """How long a process has waited for a core so far, in s; Linux counts that."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc", str(pid), "schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def _how_it_died(code: int | None) -> str:

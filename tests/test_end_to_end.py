@@ -135,26 +135,57 @@ def test_watch_judges_what_arrives_and_survives_a_kill(model: Path, tmp_path: Pa
     assert after[str(inbox / "text.mp4")]["verdict"] == "ERROR"
 
 
-def test_ctrl_c_stops_cleanly_and_leaves_no_child(clips: Path, tmp_path: Path) -> None:
-    shutil.copytree(clips, tmp_path / "in")
-    words = ["extract", "--videos", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]
-    run = subprocess.Popen([*DFPIPE, *words], stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.time() + 120
-    while not list((tmp_path / "out").glob("crops/*/*")) and time.time() < deadline:
-        time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGINT)
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_cleanly_and_leaves_no_child(
+    sign: signal.Signals, code: int, clips: Path, tmp_path: Path
+) -> None:
+    run, children = _in_the_middle(clips, tmp_path)
+    os.killpg(run.pid, sign)
     _, stderr = run.communicate(timeout=60)
-    assert run.returncode == 130, stderr
+    assert run.returncode == code, stderr
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
     assert list((tmp_path / "out").glob("crops/*/*"))
-    while time.time() < deadline and _alive(run.pid):
-        time.sleep(0.1)  # multiprocessing's own helper notices a moment later
-    assert not _alive(run.pid)
+    _check_gone(children)
+    assert not list((tmp_path / "temporary").iterdir())
 
 
-def _alive(group: int) -> list[str]:
-    """Processes of a group that are not dead already, as `ps` shows them."""
-    listed = subprocess.run(["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True).stdout
-    rows = (line.split(None, 2) for line in listed.splitlines()[1:])
-    return [" ".join(row) for row in rows if row[0] == str(group) and not row[1].startswith("Z")]
+def test_a_second_signal_ends_at_once(clips: Path, tmp_path: Path) -> None:
+    run, children = _in_the_middle(clips, tmp_path)
+    os.kill(run.pid, signal.SIGSTOP)  # both are there when it goes on
+    os.kill(run.pid, signal.SIGINT)
+    os.kill(run.pid, signal.SIGTERM)
+    os.kill(run.pid, signal.SIGCONT)
+    _, stderr = run.communicate(timeout=60)
+    assert run.returncode in (130, 143), stderr
+    assert "Traceback" not in stderr
+    _check_gone(children)
+
+
+def _in_the_middle(clips: Path, folder: Path) -> tuple["subprocess.Popen[str]", list[int]]:
+    """An extraction that has finished something and is at more, and its child processes."""
+    shutil.copytree(clips, folder / "in")
+    (folder / "temporary").mkdir()
+    words = ["extract", "--videos", str(folder / "in"), "--out", str(folder / "out"), "--workers", "1"]
+    run = subprocess.Popen(
+        [*DFPIPE, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(folder / "temporary")},
+    )
+    wait_for(lambda: list((folder / "out").glob("crops/*/*")))
+    return run, [pid for pid, parent, _ in _processes() if parent == run.pid]
+
+
+def _check_gone(pids: list[int]) -> None:
+    assert pids
+    # multiprocessing's own helper notices a moment later
+    wait_for(lambda: not any(pid in pids and not state.startswith("Z") for pid, _, state in _processes()))
+
+
+def _processes() -> list[tuple[int, int, str]]:
+    """All of the machine: process, parent, state."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,stat"], capture_output=True, text=True, check=True).stdout
+    rows = (line.split() for line in listed.splitlines()[1:])
+    return [(int(pid), int(parent), state) for pid, parent, state in rows]

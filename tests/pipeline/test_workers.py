@@ -141,6 +141,36 @@ def slow(times: tuple[float, float]) -> None:
     time.sleep(taken)
 
 
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this system does not count it")
+def test_time_without_a_core_does_not_count(tmp_path: Path) -> None:
+    """On a machine that is busy with other things, a limit would otherwise turn good files into errors."""
+    before = os.sched_getaffinity(0)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        core = {min(before)}
+        for pid in [os.getpid(), *(other.pid for other in busy)]:
+            os.sched_setaffinity(pid, core)
+        found = results(count_up, [1.5], workers=1, bounds=LimitsConfig(seconds=3))
+        begun = time.monotonic()
+        late = results(hang_with_the_lock, [60], workers=1, bounds=LimitsConfig(seconds=1))
+    finally:
+        os.sched_setaffinity(0, before)
+        for other in busy:
+            other.kill()
+            other.wait()
+    assert found[1.5] > 4.0
+    assert isinstance(late[60], MediaTimeout)
+    assert time.monotonic() - begun < 30
+
+
+def count_up(seconds: float) -> float:
+    """Computes for so much processor time, and says how long that took."""
+    begun, used = time.monotonic(), time.process_time()
+    while time.process_time() < used + seconds:
+        pass
+    return time.monotonic() - begun
+
+
 def test_wall_limits_do_not_follow_the_clock_on_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
     jumps = itertools.count(0, 100_000)
     monkeypatch.setattr(time, "time", lambda: 1.8e9 + next(jumps))
