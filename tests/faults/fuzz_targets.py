@@ -4,9 +4,9 @@ A target may give a result or raise one of the errors that it documents, in one 
 exception, a crash, a hang, more memory than a small file can be worth.
 """
 
+import contextlib
 import logging
 import math
-import os
 import resource
 import sys
 import time
@@ -134,8 +134,8 @@ def model(path: Path) -> str:
 
 def listed(path: Path) -> str:
     """A list of paths for `dfpipe infer`."""
-    os.chdir(path.parent)
-    return f"{len(collect([f'@{path.name}']).uploads)} uploads"
+    with contextlib.chdir(path.parent):
+        return f"{len(collect([f'@{path.name}']).uploads)} uploads"
 
 
 def _demand(holds: bool, what: str) -> None:

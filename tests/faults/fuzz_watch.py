@@ -1,6 +1,7 @@
 """`dfpipe` as a process that is watched while it works through many inputs, and the table of what was seen."""
 
 import json
+import re
 import statistics
 import time
 from collections import Counter
@@ -33,14 +34,15 @@ class Watched:
 
     exit: int | str
     seconds: float
-    memory_mb: list[float]  # of the parent, at equal times
+    memory_mb: list[float]  # the parent's own, at equal times
+    resident_mb: float  # at most, with the pages of library files, which all processes share and the system may drop
     orphans: int
     litter: list[str]
     printed: str
 
     @property
     def peak_mb(self) -> float:
-        """Most memory of the parent."""
+        """Most own memory of the parent."""
         return max(self.memory_mb, default=0.0)
 
     def thirds(self) -> tuple[float, float]:
@@ -61,24 +63,26 @@ def watch(words: Sequence[str], folder: Path, seconds: float, meanwhile: Callabl
     """
     began = time.monotonic()
     run = Run(tuple(words), folder)
-    memory = []
+    memory, resident = [], [0.0]
     while not run.ended and (age := time.monotonic() - began) < seconds:
-        memory.append(_memory_mb(run.process.pid))
+        sizes = _sizes_mb(run.process.pid)
+        memory.append(sizes.get("RssAnon", 0.0))
+        resident.append(sizes.get("VmRSS", 0.0))
         if meanwhile is not None:
             meanwhile(run, age)
         time.sleep(EVERY_S)
     code = run.exit(0.1)
     took = time.monotonic() - began
-    return Watched(code, took, [mb for mb in memory if mb], run.orphans(), run.litter(), run.printed)
+    return Watched(code, took, [mb for mb in memory if mb], max(resident), run.orphans(), run.litter(), run.printed)
 
 
-def _memory_mb(pid: int) -> float:
-    """Resident memory of a process; 0 if it has ended."""
+def _sizes_mb(pid: int) -> dict[str, float]:
+    """What proc(5) says of the memory of a process; nothing if it has ended."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        words = re.findall(r"^(\w+):\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmRSS")), 0.0)
+        return {}
+    return {name: int(size) * 1.024e-3 for name, size in words}
 
 
 def usual_checks(seen: Watched, out: Path, failed: int) -> list[Check]:
@@ -98,6 +102,7 @@ def usual_checks(seen: Watched, out: Path, failed: int) -> list[Check]:
         Check("memory of the parent, first third", f"{first:.0f} MB"),
         Check("memory of the parent, last third", f"{last:.0f} MB", flat),
         Check("memory of the parent, most", f"{seen.peak_mb:.0f} MB", 0 < seen.peak_mb < 1000),
+        Check("the same with library files", f"{seen.resident_mb:.0f} MB"),
         Check("orphan processes", str(seen.orphans), seen.orphans == 0),
         Check("left in the temporary folder", ", ".join(seen.litter) or "nothing", not seen.litter),
         Check("unfinished files", ", ".join(left[:3]) or "none", not left),
