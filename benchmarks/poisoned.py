@@ -211,14 +211,18 @@ def _worker_age(pid: int) -> float:
     return float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
 
 
-def infer(folder: Path, out: Path, where: Path, words: list[str], seconds: float, killer: Killer | None, count: int) -> Result:
+def infer(
+    folder: Path, out: Path, where: Path, words: list[str], seconds: float, killer: Killer | None, count: int
+) -> Result:
     """Judges everything."""
     seen = watch(["infer", str(folder), "--out", str(out), *words], where, seconds, killer)
     checks, failed = verdict_checks(out, count)
     return seen, [*checks, *usual_checks(seen, out, failed)]
 
 
-def extract(folder: Path, out: Path, where: Path, words: list[str], seconds: float, killer: Killer | None, count: int) -> Result:
+def extract(
+    folder: Path, out: Path, where: Path, words: list[str], seconds: float, killer: Killer | None, count: int
+) -> Result:
     """Extracts everything. Pipes and links to nowhere are no files to it, and are told as left out."""
     kinds = ["--images", str(folder / "stills"), "--videos", str(folder / "clips")]
     seen = watch(["extract", *kinds, "--out", str(out), *words], where, seconds, killer)

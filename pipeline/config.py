@@ -345,7 +345,11 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
 def _parse(text: str, what: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a date or number that cannot be, brackets without end
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # also a date or number that cannot be, brackets without end
         raise ConfigError(f"{what} is not valid YAML: {error}") from error
 
 

@@ -80,7 +80,14 @@ _CROP: dict[str, Any] = {"crop": "crops/m/m/0.jpg", "frame_index": 3, "time_s": 
     "landmarks": [1.0] * 10,
     "as_is": False,
 }
-_INPUT: dict[str, Any] = {"path": "a.mp4", "sha256": "ab", "state": "ok", "reason": "", "frames_wanted": 32, "crops": 1} | {
+_INPUT: dict[str, Any] = {
+    "path": "a.mp4",
+    "sha256": "ab",
+    "state": "ok",
+    "reason": "",
+    "frames_wanted": 32,
+    "crops": 1,
+} | {
     **dict.fromkeys(("width", "height"), 320),
     "fps": 25.0,
     "codec": "h264",
@@ -144,7 +151,13 @@ def stills() -> Iterator[Seed]:
         ("tiff", "tiff", picture, "TIFF", {}),
         ("tiff_lzw", "tiff", picture, "TIFF", {"compression": "tiff_lzw"}),
         ("tiff_jpeg", "tiff", picture, "TIFF", {"compression": "jpeg"}),
-        ("tiff_pages", "tiff", grey16, "TIFF", {"compression": "tiff_deflate", "save_all": True, "append_images": [grey16]}),
+        (
+            "tiff_pages",
+            "tiff",
+            grey16,
+            "TIFF",
+            {"compression": "tiff_deflate", "save_all": True, "append_images": [grey16]},
+        ),
     )
     for name, form, image, kind, options in made:
         file = io.BytesIO()
@@ -157,7 +170,11 @@ def archives() -> Iterator[Seed]:
     still = next(seed.data for seed in stills())
     clip = _clip("mp4", "mpeg4", "yuv420p", {})
     table = "image,original,label\nreal/a.jpg,a.mp4,real\n"
-    for name, method in (("stored", zipfile.ZIP_STORED), ("deflated", zipfile.ZIP_DEFLATED), ("lzma", zipfile.ZIP_LZMA)):
+    for name, method in (
+        ("stored", zipfile.ZIP_STORED),
+        ("deflated", zipfile.ZIP_DEFLATED),
+        ("lzma", zipfile.ZIP_LZMA),
+    ):
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w", method) as archive:
             for entry, data in (("real/a.jpg", still), ("fake/b.jpg", still), ("fake/c.mp4", clip)):
@@ -252,7 +269,12 @@ bench_lists = _text(
             "Set": {
                 label: {
                     split: {
-                        "c23": {f"{label}_{split}": {"label": label, "frames": [f"frames\\{label}\\{i}.png" for i in range(3)]}}
+                        "c23": {
+                            f"{label}_{split}": {
+                                "label": label,
+                                "frames": [f"frames\\{label}\\{i}.png" for i in range(3)],
+                            }
+                        }
                     }
                     for split in ("train", "val", "test")
                 }

@@ -159,8 +159,12 @@ TARGETS: dict[str, Target] = {
     "model": Target("m.safetensors", seeds.models, model, (ModelFileError,)),
     "csv": Target("list.csv", seeds.csv_lists, partial(sources, "videos", 0), (SourceError,), _ABC),
     "parquet": Target("list.parquet", seeds.parquet_lists, partial(sources, "videos", 0), (SourceError,), _ABC),
-    "dfdc": Target("p/metadata.json", seeds.dfdc_lists, partial(sources, "videos", 2), (SourceError,), ("p/a.mp4", "p/b.mp4")),
-    "preview": Target("dataset.json", seeds.preview_lists, partial(sources, "videos", 1), (SourceError,), ("method_A/1/a.mp4",)),
+    "dfdc": Target(
+        "p/metadata.json", seeds.dfdc_lists, partial(sources, "videos", 2), (SourceError,), ("p/a.mp4", "p/b.mp4")
+    ),
+    "preview": Target(
+        "dataset.json", seeds.preview_lists, partial(sources, "videos", 1), (SourceError,), ("method_A/1/a.mp4",)
+    ),
     "labels": Target("labels.csv", seeds.label_lists, partial(sources, "videos", 1), (SourceError,), _ABC),
     "pairs": Target("splits/train.json", seeds.pair_lists, partial(sources, "videos", 2), (SourceError,), _FF),
     "stills": Target(

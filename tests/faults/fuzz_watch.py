@@ -52,7 +52,9 @@ class Watched:
         return statistics.median(rest[:third]), statistics.median(rest[-third:])
 
 
-def watch(words: Sequence[str], folder: Path, seconds: float, meanwhile: Callable[[Run, float], object] | None = None) -> Watched:
+def watch(
+    words: Sequence[str], folder: Path, seconds: float, meanwhile: Callable[[Run, float], object] | None = None
+) -> Watched:
     """Runs `dfpipe` to its end, or for at most so many seconds.
 
     Args:
@@ -116,14 +118,24 @@ def verdict_checks(out: Path, count: int) -> tuple[list[Check], int]:
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     states = Counter(str(line["state"]) for line in lines)
     errors = [line for line in lines if line["verdict"] == VerdictKind.ERROR]
-    numbers = [line for line in lines if line["verdict"] in (VerdictKind.ERROR, VerdictKind.NO_FACE) and line["p_fake"] is not None]
+    numbers = [
+        line
+        for line in lines
+        if line["verdict"] in (VerdictKind.ERROR, VerdictKind.NO_FACE) and line["p_fake"] is not None
+    ]
     reports = sum((out / line["report"]).is_file() for line in lines)
     told = state_checks(states, count)
     told += [
         Check("verdicts", in_short(Counter(str(line["verdict"]) for line in lines))),
-        Check("inputs with two verdicts", str(len(lines) - len({line["path"] for line in lines})), len(lines) == len({line["path"] for line in lines})),
+        Check(
+            "inputs with two verdicts",
+            str(len(lines) - len({line["path"] for line in lines})),
+            len(lines) == len({line["path"] for line in lines}),
+        ),
         Check("numbers without evidence", str(len(numbers)), not numbers),
-        Check("without a reason", str(sum(not line["reason"] for line in lines)), all(line["reason"] for line in lines)),
+        Check(
+            "without a reason", str(sum(not line["reason"] for line in lines)), all(line["reason"] for line in lines)
+        ),
         Check("reports that are there", f"{reports} of {len(lines)}", reports == len(lines)),
         internal([str(line["reason"]) for line in errors]),
     ]

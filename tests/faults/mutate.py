@@ -18,31 +18,21 @@ from typing import Any, Literal
 MAX_BYTES = 1 << 20  # of a mutated file: a fuzzer lives on many small files
 MAX_BLOCK = 4096  # bytes that one blind mutation touches
 ROUNDS = (1, 1, 1, 2, 3, 5)  # mutations of one file: a single one reaches deepest, several together hide less
-# Integers at which sums, products and signs go wrong.
-ODD_INTEGERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0xFFFFFF, 0x1000000) + (
-    (1 << 31) - 1,
-    1 << 31,
-    (1 << 32) - 1,
-    1 << 32,
-    (1 << 63) - 1,
-    (1 << 64) - 1,
+_EDGES = (7, 8, 15, 16, 24, 31, 32, 63, 64)  # bits at which signs turn and integers overflow
+ODD_INTEGERS = (0, 1, 2, *((1 << bits) - 1 for bits in _EDGES), *(1 << bits for bits in _EDGES))
+_ODD_WORDS = (
+    "=1+1 -1 1e999 nan 0x7fffffff null true concat:a|b http://127.0.0.1/x.mp4 * ** a**b [ [] [! ? .. ../../x C:\\x"
 )
-ODD_TEXTS = ("", "\0", "\n", "\r", '"', "'", ",", ";", "..", "../../x", "/etc/passwd", "C:\\x", "\\", "\x1b[2J", "\ud800") + (
-    "=1+1",
-    "é" * 300,
-    "x" * 70_000,
-    "-1",
-    "1e999",
-    "nan",
-    "9" * 400,
-    "0x7fffffff",
-    "null",
-    "true",
-    "concat:a|b",
-    *("*", "**", "a**b", "[", "[]", "[!", "?"),
-    "http://127.0.0.1/x.mp4",
-    "\ufeff",
-    "\u202e",
+ODD_TEXTS = (
+    *_ODD_WORDS.split(" "),
+    *("", "\0", "\n", "\r", '"', "'", ",", ";", "\\", "/etc/passwd"),
+    *(
+        "\x1b[2J",
+        "\ud800",
+        "\ufeff",
+        "\u202e",
+    ),  # moves a cursor, is no character, says nothing, turns the writing round
+    *("9" * 400, "\u00e9" * 300, "x" * 70_000),
 )
 Order = Literal["little", "big"]
 
@@ -185,7 +175,13 @@ def swap(data: bytes, rng: Random, form: str) -> bytes:
     if second.start < first.stop:  # one lies in the other: it takes its place
         return data[: first.start] + data[second.start : second.stop] + data[first.stop :]
     middle = data[first.stop : second.start]
-    return data[: first.start] + data[second.start : second.stop] + middle + data[first.start : first.stop] + data[second.stop :]
+    return (
+        data[: first.start]
+        + data[second.start : second.stop]
+        + middle
+        + data[first.start : first.stop]
+        + data[second.stop :]
+    )
 
 
 def drop(data: bytes, rng: Random, form: str) -> bytes:
@@ -237,15 +233,14 @@ def _mp4(data: bytes) -> Anatomy:
     return found
 
 
-_MP4_PARENTS = {name: 0 for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf", b"udta")} | {
-    **{name: 0 for name in (b"moof", b"traf", b"mvex", b"mfra")},
+# What stands before the boxes inside a box, in bytes.
+_MP4_PARENTS = {
+    **dict.fromkeys((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf", b"udta"), 0),
+    **dict.fromkeys((b"moof", b"traf", b"mvex", b"mfra"), 0),
+    **dict.fromkeys((b"avc1", b"hvc1", b"hev1", b"mp4v"), 78),
     b"stsd": 8,
     b"dref": 8,
     b"meta": 4,
-    b"avc1": 78,
-    b"hvc1": 78,
-    b"hev1": 78,
-    b"mp4v": 78,
 }
 
 
@@ -277,11 +272,25 @@ def _ebml(data: bytes) -> Anatomy:
     return found
 
 
-# Head, segment, seek head and seek, information, tracks, entry, picture, cues, point and place, cluster, block group, tags.
 _EBML_PARENTS = frozenset(
     map(
         bytes.fromhex,
-        "1a45dfa3 18538067 114d9b74 4dbb 1549a966 1654ae6b ae e0 1c53bb6b bb b7 1f43b675 a0 1254c367".split(),
+        {
+            "head": "1a45dfa3",
+            "segment": "18538067",
+            "seek head": "114d9b74",
+            "seek": "4dbb",
+            "information": "1549a966",
+            "tracks": "1654ae6b",
+            "track": "ae",
+            "picture": "e0",
+            "cues": "1c53bb6b",
+            "point": "bb",
+            "place": "b7",
+            "cluster": "1f43b675",
+            "group of blocks": "a0",
+            "tags": "1254c367",
+        }.values(),
     )
 )
 
@@ -419,7 +428,12 @@ def _flv(data: bytes) -> Anatomy:
     while at + 15 <= len(data):
         length = int.from_bytes(data[at + 1 : at + 4], "big")
         stop = min(len(data), at + 15 + length)
-        found.fields += [Field(at, 1, "big"), Field(at + 1, 3, "big"), Field(at + 4, 4, "big"), Field(at + 11, 1, "big")]
+        found.fields += [
+            Field(at, 1, "big"),
+            Field(at + 1, 3, "big"),
+            Field(at + 4, 4, "big"),
+            Field(at + 11, 1, "big"),
+        ]
         found.pieces.append(range(at, stop))
         at = stop
     return found
@@ -447,9 +461,13 @@ def _asf(data: bytes) -> Anatomy:
 def _zip(data: bytes) -> Anatomy:
     """The heads of entries (PK 3 4), the table of contents (PK 1 2) and its end (PK 5 6, in large archives PK 6 6)."""
     found = Anatomy()
-    marks = [(match.start(), match.group()) for match in re.finditer(rb"PK(?:\x03\x04|\x01\x02|\x05\x06|\x06\x06)", data)]
+    marks = [
+        (match.start(), match.group()) for match in re.finditer(rb"PK(?:\x03\x04|\x01\x02|\x05\x06|\x06\x06)", data)
+    ]
     for start, mark in marks:
-        found.fields += [Field(start + at, size, "little") for at, size in _ZIP_FIELDS[mark] if start + at + size <= len(data)]
+        found.fields += [
+            Field(start + at, size, "little") for at, size in _ZIP_FIELDS[mark] if start + at + size <= len(data)
+        ]
     found.pieces = _between([start for start, _ in marks], len(data))
     return found
 
@@ -583,7 +601,20 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 def _odd_value(rng: Random) -> Any:
     number = rng.choice(ODD_INTEGERS)
     return rng.choice(
-        (None, True, number, -number, number * 1.5, float("nan"), 1e308, rng.choice(ODD_TEXTS), _DEEP, [], {}, [number] * 9)
+        (
+            None,
+            True,
+            number,
+            -number,
+            number * 1.5,
+            float("nan"),
+            1e308,
+            rng.choice(ODD_TEXTS),
+            _DEEP,
+            [],
+            {},
+            [number] * 9,
+        )
     )
 
 

@@ -12,9 +12,11 @@ from random import Random
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside this file, also for the workers, which inherit the path
+sys.path.insert(
+    0, str(Path(__file__).parent)
+)  # the helpers beside this file, also for the workers, which inherit the path
 
-from fuzz_run import Finding, damaged, fuzz, seeds_of, tally, write_case
+from fuzz_run import Tally, damaged, fuzz, seeds_of, tally, write_case
 from fuzz_seeds import Seed
 from fuzz_targets import TARGETS, Target, judged, observe
 from mutate import ANATOMIES, MAX_BYTES, SPECIAL, mutate
@@ -25,8 +27,9 @@ FOUND = sorted((Path(__file__).parent / "found").iterdir())
 CASES = {name: 120 if name in ("clip", "still") else 25 for name in TARGETS}
 
 
-def told(findings: list[Finding]) -> str:
-    return "\n\n".join(f"{finding.name}: {finding.outcome.finding}" for finding in findings)
+def check(seen: Tally) -> None:
+    if seen.findings:
+        pytest.fail("\n\n".join(f"{found.name}: {found.outcome.finding}" for found in seen.findings), pytrace=False)
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +43,23 @@ def test_damaged_files_end_in_a_documented_way(sound: dict[str, list[Seed]], tmp
         seed, data = damaged(number, name, sound[name], 0)
         cases.append(write_case(tmp_path, len(cases), name, seed.name, data))
     *_, seen = tally(fuzz(iter(cases), tmp_path))
-    assert not seen.findings, told(seen.findings)
+    check(seen)
     assert {name: kinds.total() for name, kinds in seen.kinds.items()} == CASES
     mild = Counter(name for name, kinds in seen.kinds.items() if any(kind.startswith("ok") for kind in kinds))
     harsh = Counter(name for name, kinds in seen.kinds.items() if any(not kind.startswith("ok") for kind in kinds))
     assert set(mild) >= set(TARGETS) - {"config"}  # damage that leaves nothing to read would try nothing
-    assert set(harsh) >= {"clip", "still", "zip_stills", "manifest", "inputs", "faces", "config", "model", "csv", "parquet"}
+    assert set(harsh) >= {
+        "clip",
+        "still",
+        "zip_stills",
+        "manifest",
+        "inputs",
+        "faces",
+        "config",
+        "model",
+        "csv",
+        "parquet",
+    }
     assert {"ok: ok", "ok: partial", "CorruptMedia", "UnsupportedMedia"} <= set(seen.kinds["clip"])
 
 
@@ -57,7 +71,7 @@ def test_what_was_found_once_is_taken_well(tmp_path: Path) -> None:
     assert len(cases) > 10
     *_, seen = tally(fuzz(iter(cases), tmp_path))
     assert seen.total == len(cases)
-    assert not seen.findings, told(seen.findings)
+    check(seen)
 
 
 # ---- the fuzzer itself ----------------------------------------------------------------------------------------------
@@ -67,7 +81,7 @@ def test_every_sound_file_is_one(sound: dict[str, list[Seed]], tmp_path: Path) -
     pairs = [(name, seed) for name, seeds in sound.items() for seed in seeds]
     cases = [write_case(tmp_path, i, name, seed.name, seed.data) for i, (name, seed) in enumerate(pairs)]
     *_, seen = tally(fuzz(iter(cases), tmp_path))
-    assert not seen.findings, told(seen.findings)
+    check(seen)
     assert all(kind.startswith("ok") for kinds in seen.kinds.values() for kind in kinds), seen.kinds
     assert set(seen.kinds["clip"]) == {"ok: ok"}  # the face is found, so that damage reaches detector and crops
 
