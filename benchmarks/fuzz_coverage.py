@@ -4,9 +4,9 @@
     python benchmarks/fuzz_coverage.py TARGET [--seconds 600] [--keep DIR]
 
 Atheris (libFuzzer for Python) keeps the damaged files that reach new lines of dfpipe or of zipfile, and damages them further.
-Targets, sound files, mutators and what counts as a finding are those of benchmarks/fuzz.py; files go to one process here, not
-to killable workers, so that a crash or hang ends the run and leaves its file in DIR. Clips and stills are left to
-benchmarks/fuzz.py: their decoders are C and tell nothing of their coverage. Exit 1 if anything is found.
+Targets, sound files, mutators and what counts as a finding are those of benchmarks/fuzz.py; but one process reads all files
+here, and no worker that can be killed: a crash or hang ends the run and leaves its file in DIR. Clips and stills are left
+to benchmarks/fuzz.py: their decoders are C and tell nothing of their coverage. Exit 1 if anything is found.
 """
 
 import argparse
@@ -25,7 +25,7 @@ WATCHED = ["dfpipe.preprocess", "dfpipe.config", "dfpipe.infer.inputs", "dfpipe.
 
 with atheris.instrument_imports(include=WATCHED, enable_loader_override=False):
     import fuzz_targets
-from mutate import mutate
+from mutate import mutate  # noqa: E402  (dfpipe must be imported first where it is watched)
 
 
 class Fuzzer:

@@ -2,11 +2,11 @@
 
     python benchmarks/poisoned.py [--count 10000] [--commands infer,extract] [--workers 2] [--seconds-per-input 10]
 
-Makes tiny stills and a few tiny clips, all different, and judges and extracts them twice, in turn: all sound, and with one in
-a hundred replaced by what hurts: empty files, text, cuts, lying heads, bombs of pixels and of frames, a clip that decodes for
-minutes, damaged clips, links to nowhere, pipes. While the poisoned run works, a worker is killed every so often, as a
-crashing decoder would do. The wall limit of an input is set to `--seconds-per-input` in both runs. Prints a table for each
-run, the time per input of one against the other, and the disk taken by reports; exit 1 if a line is off.
+Makes tiny stills and a few tiny clips, all different, and judges and extracts them twice: all sound, and with one in a
+hundred replaced by what hurts: empty files, text, cuts, lying heads, bombs of pixels and of frames, a clip that decodes
+for minutes, damaged clips, links to nowhere, pipes. While the poisoned run works, a worker is killed every so often, as
+by a decoder that crashes. The wall limit of an input is `--seconds-per-input` in both runs. Prints a table for each run,
+the time per input of one against the other, and the disk taken by reports; exit 1 if a line is off.
 """
 
 import argparse
