@@ -147,7 +147,8 @@ class Detector:
             UsageError: No such device.
         """
         file = find_model(Path(path) if path is not None else None, RUNS)
-        return cls(load_model(file, pick_device(device)), config, limits, frames)
+        model = load_model(file, pick_device(device), shipped=file == embedded_model())
+        return cls(model, config, limits, frames)
 
     # ---- files -------------------------------------------------------------------------------------------------------
 

@@ -228,7 +228,7 @@ def _extracted(faces: FacesConfig, data: Path, out: Path, config: Config, option
     digest = hashlib.sha256(json.dumps(to_mapping(faces), sort_keys=True).encode()).hexdigest()[:8]
     folder = out / f"faces-{digest}"
     settings = config.with_preprocess(faces=faces, crop_format="png")
-    kinds = media_kinds(data)
+    kinds = media_kinds(data, config.preprocess.limits)
     videos, images = ([data] if kind in kinds else [] for kind in ("videos", "images"))
     summary = extract(
         videos, images, folder, settings, engine=options.engine, workers=options.workers, limit=options.limit

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from dfpipe.config import LimitsConfig
 from dfpipe.errors import SourceError
-from dfpipe.infer.inputs import Upload, in_file, walk
+from dfpipe.infer.inputs import Upload, contents, walk
 from dfpipe.infer.verdicts import Facts
 
 EVERY_S = 2.0  # between two looks
@@ -25,18 +26,25 @@ class Inbox:
         skip: A folder that is left out: that of the verdicts.
         every: s between two looks.
         settle: s for which a file must not have changed.
+        limits: What an archive may hold, and what listing one may cost.
 
     Raises:
         SourceError: No such folder.
     """
 
     def __init__(
-        self, folder: Path, skip: Path | None = None, every: float = EVERY_S, settle: float = SETTLE_S
+        self,
+        folder: Path,
+        skip: Path | None = None,
+        every: float = EVERY_S,
+        settle: float = SETTLE_S,
+        limits: LimitsConfig | None = None,
     ) -> None:
         if not folder.is_dir():
             raise SourceError(f"no such folder: {folder}")
         self._folder, self._skip = folder, skip.resolve() if skip is not None else None
         self._every, self._settle = every, settle
+        self._limits = limits or LimitsConfig()
         self._since: dict[Path, tuple[Facts, float]] = {}  # how each file looks, and since when
         self._done: dict[Path, Facts] = {}  # how each file looked when it was handed out
 
@@ -58,6 +66,7 @@ class Inbox:
             now: s on a clock that never goes back.
         """
         there: set[Path] = set()
+        complete: list[tuple[Path, bool]] = []
         for file in walk(self._folder, self._skip):
             facts = Facts.of(Upload(file))
             if facts is None or file.name.lower().endswith(UNFINISHED):
@@ -68,7 +77,8 @@ class Inbox:
                 self._since[file] = (facts, now)
             elif now - since >= self._settle and self._done.get(file) != facts:
                 self._done[file] = facts
-                yield from (upload for upload, media in in_file(file) if media)
+                complete.append((file, False))
         for gone in self._since.keys() - there:
             del self._since[gone]
             self._done.pop(gone, None)
+        yield from (upload for upload, media in contents(complete, self._limits) if media)

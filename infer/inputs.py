@@ -2,20 +2,19 @@
 
 import glob
 import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import MediaError, SourceError
-from dfpipe.preprocess.archives import ZIP_ERRORS, open_zip, unpacked, usable_entries
-from dfpipe.preprocess.containers import HEAD_BYTES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_kind, sniff
+from dfpipe.preprocess.archives import MEDIA_SUFFIXES, unpacked
+from dfpipe.preprocess.containers import media_kind
+from dfpipe.preprocess.listings import Listing, listings
 
 LIST = "@"  # before the name of a file with a path in each line
 _ZIP_HEAD = b"PK\x03\x04"
-_MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +23,7 @@ class Upload:
 
     path: Path
     member: str = ""  # its name inside `path`, a zip archive
+    fault: MediaError | None = field(default=None, compare=False)  # why it cannot be judged, if that is known already
 
     def __str__(self) -> str:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
@@ -34,7 +34,10 @@ class Upload:
 
         Raises:
             MediaError: The archive cannot be read, or holds more than the limits allow.
+            ResourceError: The disk of `scratch` is full.
         """
+        if self.fault is not None:
+            raise self.fault
         if not self.member:
             yield self.path
             return
@@ -50,7 +53,7 @@ class Inputs:
     passed_over: tuple[str, ...]
 
 
-def collect(words: Iterable[str | Path], skip: Path | None = None) -> Inputs:
+def collect(words: Iterable[str | Path], skip: Path | None = None, limits: LimitsConfig | None = None) -> Inputs:
     """Lists what to judge.
 
     A file that is named itself is always judged, even if it is not there: it then gets its own ERROR line. In folders
@@ -61,6 +64,7 @@ def collect(words: Iterable[str | Path], skip: Path | None = None) -> Inputs:
     Args:
         words: Paths, patterns and lists in any mix.
         skip: A folder that is left out wherever it is met: that of the verdicts, whose pictures must not be judged.
+        limits: What an archive may hold, and what listing one may cost.
 
     Raises:
         SourceError: Nothing usable, a pattern without a match, or a list that cannot be read.
@@ -68,12 +72,13 @@ def collect(words: Iterable[str | Path], skip: Path | None = None) -> Inputs:
     words = list(words)
     found: dict[Upload, None] = {}  # a set that keeps the order
     passed_over: list[str] = []
-    for path in (path for word in words for path in _paths(str(word))):
-        for upload, media in _inside(path, skip.resolve() if skip is not None else None):
-            if media:
-                found[upload] = None
-            else:
-                passed_over.append(str(upload))
+    skip = skip.resolve() if skip is not None else None
+    files = [file for word in words for path in _paths(str(word)) for file in _files(path, skip)]
+    for upload, media in contents(files, limits or LimitsConfig()):
+        if media:
+            found[upload] = None
+        else:
+            passed_over.append(str(upload))
     if not found:
         raise SourceError(f"nothing usable in {', '.join(map(str, words))}: no clip and no picture there")
     return Inputs(tuple(found), tuple(passed_over))
@@ -114,23 +119,29 @@ def _lines(path: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _inside(path: Path, skip: Path | None) -> Iterator[tuple[Upload, bool]]:
-    """What was named, or all that is in a folder or archive, each with whether it is to be judged."""
+def _files(path: Path, skip: Path | None) -> Iterator[tuple[Path, bool]]:
+    """What was named, or all files in a folder that was, each with whether it was named itself."""
     if os.path.isdir(path):  # Path.is_dir raises for names that are too long
-        for file in walk(path, skip):
-            yield from in_file(file)
-    elif _is_zip(path):
-        yield from _entries(path)
+        yield from ((file, False) for file in walk(path, skip))
     else:
-        yield Upload(path), True
+        yield path, True
 
 
-def in_file(file: Path) -> Iterator[tuple[Upload, bool]]:
-    """A file that was found in a folder, or what is in it if it is an archive, each with whether it looks like media."""
-    if _is_zip(file):
-        yield from _entries(file)
-    else:
-        yield Upload(file), _looks_like_media(file)
+def contents(files: Iterable[tuple[Path, bool]], limits: LimitsConfig) -> Iterator[tuple[Upload, bool]]:
+    """Files, or what is in them where they are archives, each with whether it is to be judged.
+
+    Args:
+        files: Each with whether it is judged whatever it looks like, because it was named. All archives among them are
+            listed together, in children that can be killed.
+        limits: What an archive may hold, and what listing one may cost.
+    """
+    files = list(files)
+    listed = listings((file for file, _ in files if _is_zip(file)), limits)
+    for file, named in files:
+        if file in listed:
+            yield from _entries(file, listed[file])
+        else:
+            yield Upload(file), named or _looks_like_media(file)
 
 
 def walk(folder: Path, skip: Path | None) -> Iterator[Path]:
@@ -156,33 +167,19 @@ def _is_zip(path: Path) -> bool:
         return False
 
 
-def _entries(path: Path) -> Iterator[tuple[Upload, bool]]:
+def _entries(path: Path, listed: Listing | MediaError) -> Iterator[tuple[Upload, bool]]:
     """The files in an archive. One that cannot be listed is judged itself, and gets an ERROR that says so."""
-    try:
-        archive = open_zip(path)
-    except SourceError:
-        yield Upload(path), True
+    if isinstance(listed, MediaError):
+        yield Upload(path, fault=listed), True
         return
-    with archive:
-        entries, refused = usable_entries(archive)
-        for name in sorted(entries):
-            yield Upload(path, name), _is_media_entry(archive, name)
-    for names in refused.values():
+    for entry in listed.entries:
+        yield Upload(path, entry.member), entry.media
+    for names in listed.refused.values():
         yield from ((Upload(path, name), False) for name in sorted(names))
 
 
-def _is_media_entry(archive: zipfile.ZipFile, name: str) -> bool:
-    if Path(name).suffix.lower() in _MEDIA_SUFFIXES:
-        return True
-    try:
-        with archive.open(name) as entry:
-            return sniff(entry.read(HEAD_BYTES)) is not None
-    except ZIP_ERRORS:
-        return False
-
-
 def _looks_like_media(path: Path) -> bool:
-    if path.suffix.lower() in _MEDIA_SUFFIXES:
+    if path.suffix.lower() in MEDIA_SUFFIXES:
         return True
     try:
         media_kind(path)

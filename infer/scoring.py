@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dfpipe.config import LimitsConfig
 from dfpipe.errors import DataError, ModelFileError, SourceError, UsageError
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.scores import SCHEMA, Scores
@@ -137,7 +138,7 @@ def history(model: Path) -> list[dict[str, float | None]]:
     return [{key: row.get(key) for key in HISTORY} for row in read_metrics(model.parent) if row.get("epoch")]
 
 
-def media_kinds(data: Path) -> list[str]:
+def media_kinds(data: Path, limits: LimitsConfig) -> list[str]:
     """Whether a source holds clips, stills or both.
 
     Raises:
@@ -148,7 +149,7 @@ def media_kinds(data: Path) -> list[str]:
     kinds, errors = [], []
     for kind in ("videos", "images"):
         try:
-            scan(data, kind)
+            scan(data, kind, limits)
             kinds.append(kind)
         except SourceError as error:
             errors.append(error)

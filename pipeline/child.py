@@ -38,7 +38,10 @@ _pipe: Connection | None = None  # to the parent, if this is a child
 
 
 def allow(seconds: float) -> None:
-    """Says, from inside a task, how much wall time its input may take in all. Outside of a child it does nothing."""
+    """Says, from inside a task, how much wall time its input may take in all; what was said last does not lower it.
+
+    Outside of a child it does nothing.
+    """
     if _pipe is not None:
         limit_cpu(seconds)
         _pipe.send(Allow(seconds))

@@ -65,7 +65,7 @@ def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> Non
     """
     from dfpipe.infer.inputs import collect
 
-    inputs = collect(paths, skip=out)
+    inputs = collect(paths, out, flags["config"].preprocess.limits)
     detector = _detector(flags, as_json)
     _tell_passed_over(inputs.passed_over)
     counts = _judge(detector, inputs.uploads, out, as_json, flags, len(inputs.uploads))
@@ -98,7 +98,8 @@ def watch(inbox: Path, out: Path, as_json: bool, every: float, settle: float, **
     """
     from dfpipe.infer.inbox import Inbox
 
-    arrivals = Inbox(inbox, skip=out, every=every, settle=settle).arrivals()
+    limits = flags["config"].preprocess.limits
+    arrivals = Inbox(inbox, skip=out, every=every, settle=settle, limits=limits).arrivals()
     detector = _detector(flags, as_json)
     click.echo(f"watching {inbox}; verdicts in {out}; Ctrl-C ends it", err=True)
     _judge(detector, arrivals, out, as_json, flags, None)

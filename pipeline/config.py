@@ -82,6 +82,10 @@ class LimitsConfig:
         for f in dataclasses.fields(self):
             _require(getattr(self, f.name) > 0, f"preprocess.limits.{f.name} must be above 0")
 
+    def named(self, name: str) -> str:
+        """A limit as a reason for a refusal gives it: its value and its setting."""
+        return f"the limit of {getattr(self, name):.15g} (preprocess.limits.{name})"
+
     def allowance(self, size: int = 0, duration_s: float = 0.0, pixels: int = 0, fps: float = 0.0) -> float:
         """Wall time that an input of this kind may take, in s.
 

@@ -1,6 +1,5 @@
 """Is this install sound? Every check does the real thing in small."""
 
-import ctypes
 import os
 import platform
 import sys
@@ -9,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from dfpipe.preprocess.ffmpeg import ffmpeg_version
 
 MIN_PYTHON = (3, 11)
 # The portrait's face as facenet-pytorch 2.5.3's own MTCNN finds it: x1 y1 x2 y2 in px.
@@ -185,7 +186,7 @@ def _selftest() -> str:
     model = embedded_model()
     if model is None:
         raise RuntimeError("this install comes without a model: install dfpipe from its wheel")
-    expected = read_card(model).metrics.get(SELFTEST)
+    expected = read_card(model, shipped=True).metrics.get(SELFTEST)
     if not expected:
         raise RuntimeError("the model file does not say what it should answer")
     found = selftest_answers(model)
@@ -220,16 +221,6 @@ def selftest_answers(model: Path) -> dict[str, float]:
             raise RuntimeError(f"the {name} clip is not judged: {verdicts[str(path)].reason}")
         found[name] = round(p_fake, 4)
     return found
-
-
-def ffmpeg_version(package: str) -> str:
-    """The FFmpeg inside a decoder's wheel, asked of the library itself."""
-    for file in metadata.files(package) or []:
-        if file.name.startswith("libavutil"):
-            library = ctypes.CDLL(str(file.locate()))
-            library.av_version_info.restype = ctypes.c_char_p
-            return str(library.av_version_info().decode())
-    return "of unknown version"
 
 
 def _installed(package: str) -> bool:

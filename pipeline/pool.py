@@ -228,7 +228,7 @@ class Pool:
                 self._workers.remove(worker)
                 worker.retire()
         elif isinstance(message, Allow):
-            worker.allowed = min(message.seconds, self.bounds.seconds_at_most)
+            worker.allowed = max(worker.allowed, min(message.seconds, self.bounds.seconds_at_most))
             worker.deadline = worker.began + worker.allowed
         elif message == READY:
             worker.ready = True

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfpipe.child import allow
 from dfpipe.config import Config, LimitsConfig
 from dfpipe.errors import MediaError
-from dfpipe.files import TEMPORARY, as_text, disk_errors, locked, sha256_file, sweep
+from dfpipe.files import TEMPORARY, as_text, disk_errors, locked, replace_durably, sha256_file, sweep
 from dfpipe.ledger import Ledger
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
@@ -70,7 +71,7 @@ def extract(
         UsageError: Another run is writing to `out`.
     """
     running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
-    sources = scan_all(videos, images)
+    sources = scan_all(videos, images, config.preprocess.limits)
     with locked(out):
         sweep(out)
         jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, **running)]
@@ -106,7 +107,7 @@ def dry_run(
     """
     jobs = [
         job
-        for source in scan_all(videos, images)
+        for source in scan_all(videos, images, config.preprocess.limits)
         for job in jobs_of(
             source, config, limit, shard, engine=engine, workers=workers, bounds=config.preprocess.limits
         )
@@ -131,7 +132,10 @@ def extract_task(job: Job) -> Extracted:
     """
     start = time.perf_counter()
     item = job.item
-    sha256 = _content_hash(item, this_finder().limits)
+    limits = this_finder().limits
+    if not item.members:
+        allow(limits.allowance(item.path.stat().st_size if item.path.is_file() else 0))  # hashing reads all of it
+    sha256 = _content_hash(item, limits)
     found = this_finder().find(item.path, as_is=job.crop_scale is not None, members=item.members)
     media_id = media_id_of(sha256, item)
     scale = job.crop_scale if job.crop_scale is not None else this_finder().config.crop_scale
@@ -237,7 +241,7 @@ def _save_crops(out: Path, result: Extracted) -> None:
             for row, data in result.crops:
                 (temporary / Path(row["crop"]).name).write_bytes(data)
             final.parent.mkdir(parents=True, exist_ok=True)
-            temporary.rename(final)
+            replace_durably(temporary, final)
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

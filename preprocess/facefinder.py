@@ -8,12 +8,12 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from dfpipe.config import FacesConfig, LimitsConfig
-from dfpipe.errors import CorruptMedia, DfpipeError, MediaError
+from dfpipe.errors import CorruptMedia, DfpipeError, MediaError, TooLargeMedia
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.containers import media_kind
 from dfpipe.preprocess.crops import align_face, crop_face, padded, resize, squared
 from dfpipe.preprocess.faces import find_faces, load_detector
-from dfpipe.preprocess.readers import BATCH, VideoReader, open_image, open_video
+from dfpipe.preprocess.readers import BATCH, Still, VideoReader, open_still, open_video
 from dfpipe.preprocess.sampling import further, pick
 from dfpipe.preprocess.timeline import Timeline
 from dfpipe.preprocess.tracks import join, short
@@ -76,7 +76,8 @@ class FaceFinder:
         if path.is_dir() and members:
             return self._find_in_frames([path / member for member in members], as_is)
         if members or media_kind(path) == "image":
-            return self._find_in_still(self._read(path, members), as_is)
+            still = self._read(path, members)
+            return self._find_in_still(still.image, as_is, still.left_out)
         return self._find_in_clip(path)
 
     def find_in_pictures(self, frames: Sequence[Frame]) -> FoundFaces:
@@ -86,7 +87,7 @@ class FaceFinder:
             frames: At least one, all of one size, in order of time.
         """
         if len(frames) == 1:
-            return self._find_in_still(frames[0].image, as_is=False)
+            return self._find_in_still(frames[0].image, as_is=False, left_out="")
         seen = [found for batch in _batches(iter(frames)) for found in self._detect_and_cut(batch)]
         height, width = frames[0].image.shape[:2]
         duration = frames[-1].time_s - frames[0].time_s
@@ -99,7 +100,7 @@ class FaceFinder:
         The picture is surrounded by its own repeated edge first, because tight crops cut off chin and forehead, without
         which the detector sees no face.
         """
-        image = squared(self._read(path, members))
+        image = squared(self._read(path, members).image)
         border = max(1, round(0.18 * image.shape[0]))
         found = find_faces(self._detector, [padded(image, border)], self.config)[0]
         return image.shape[0] / found[0].side if found else None
@@ -111,8 +112,8 @@ class FaceFinder:
             while more := self._more(len(video.timeline.times), wanted, seen):
                 seen = sorted(seen + self._look(video, more), key=lambda s: s.index)
                 wanted = sorted(wanted + more)
-            info, damage = video.info, video.damage
-        return _clip(seen, len(wanted), info, damage)
+            info, damage, left_out = video.info, video.damage, video.left_out
+        return _clip(seen, len(wanted), info, damage, left_out)
 
     def _look(self, video: VideoReader, wanted: Sequence[int]) -> list["_Seen"]:
         seen = []
@@ -137,7 +138,7 @@ class FaceFinder:
         seen, lost = [], ""
         for index in wanted:
             try:
-                image = self._read(paths[index], ())
+                image = self._read(paths[index], ()).image
             except MediaError as error:
                 lost = f"{paths[index].name}: {error}"
                 continue
@@ -146,8 +147,8 @@ class FaceFinder:
             info = VideoInfo(image.shape[1], image.shape[0], None, len(paths), None, "", reader="pillow")
         return _clip(seen, len(wanted), info if seen else None, lost)
 
-    def _read(self, path: Path, members: Sequence[str]) -> Image:
-        return open_image(read_member(path, members[0], self.limits) if members else path, self.limits)
+    def _read(self, path: Path, members: Sequence[str]) -> Still:
+        return open_still(read_member(path, members[0], self.limits) if members else path, self.limits)
 
     def _whole(self, image: Image) -> tuple[list[FaceBox], list[Image]]:
         """A picture that is a face crop already."""
@@ -166,7 +167,7 @@ class FaceFinder:
             for f, boxes in zip(batch, found, strict=True)
         ]
 
-    def _find_in_still(self, image: Image, as_is: bool) -> FoundFaces:
+    def _find_in_still(self, image: Image, as_is: bool, left_out: str) -> FoundFaces:
         if as_is:
             boxes, images = self._whole(image)
         else:
@@ -174,24 +175,26 @@ class FaceFinder:
             images = [self._cut(image, box) for box in boxes]
         crops = tuple(FaceCrop(0, 0.0, i, *face) for i, face in enumerate(zip(boxes, images, strict=True)))
         info = VideoInfo(image.shape[1], image.shape[0], None, 1, None, "", reader="pillow")
-        state, reason = _judge_reading(1, 1, bool(crops), "")
+        state, reason = _judge_reading(1, 1, bool(crops), "", left_out)
         return FoundFaces(state, reason, "image", info, 1, 1, int(bool(crops)), 0, crops)
 
 
-def _clip(seen: list[_Seen], wanted: int, info: VideoInfo | None, damage: str) -> FoundFaces:
+def _clip(seen: list[_Seen], wanted: int, info: VideoInfo | None, damage: str, left_out: str = "") -> FoundFaces:
+    if not seen and left_out:
+        raise TooLargeMedia(left_out)
     if not seen or info is None:
         raise CorruptMedia(f"no frame can be decoded{': ' + damage if damage else ''}")
     crops, dropped = _by_person(seen)
     with_face = len({crop.frame_index for crop in crops})
-    state, reason = _judge_reading(wanted, len(seen), with_face, damage)
+    state, reason = _judge_reading(wanted, len(seen), with_face, damage, left_out)
     looked_at = tuple(s.index for s in seen)
     return FoundFaces(state, reason, "video", info, wanted, len(seen), with_face, dropped, crops, looked_at)
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-    """At most `BATCH` frames at a time, all of one size, which a damaged or spliced clip can change on its way."""
-    for _, alike in groupby(frames, key=lambda frame: frame.image.shape):
-        while batch := list(islice(alike, BATCH)):
+    """Frames of one size together: a clip may change it."""
+    for _, same in groupby(frames, key=lambda frame: frame.image.shape):
+        while batch := list(islice(same, BATCH)):
             yield batch
 
 
@@ -212,13 +215,14 @@ def _by_person(seen: list[_Seen]) -> tuple[tuple[FaceCrop, ...], int]:
     return tuple(sorted(crops, key=lambda c: (c.frame_index, c.track))), len(dropped)
 
 
-def _judge_reading(wanted: int, decoded: int, with_face: int, damage: str) -> tuple[State, str]:
-    if decoded < wanted and not damage:
+def _judge_reading(wanted: int, decoded: int, with_face: int, damage: str, left_out: str) -> tuple[State, str]:
+    if decoded < wanted and not damage and not left_out:
         damage = "some frames cannot be decoded"
     lost = f"damaged: {damage}; {decoded} of {wanted} wanted frames were saved" if damage else ""
+    told = "; ".join(filter(None, [left_out, lost]))
     if not with_face:
-        return State.NO_FACE, "; ".join(filter(None, ["no face found", lost]))
-    return (State.PARTIAL, lost) if lost else (State.OK, "")
+        return State.NO_FACE, "; ".join(filter(None, ["no face found", told]))
+    return (State.PARTIAL, told) if told else (State.OK, "")
 
 
 def typical_crop_scale(scales: list[float | None]) -> float | None:

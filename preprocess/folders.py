@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dfpipe.errors import SourceError
-from dfpipe.preprocess.archives import ZIP_ERRORS, open_zip, usable_entries
+from dfpipe.config import LimitsConfig
+from dfpipe.errors import MediaError, SourceError, TooLargeMedia
+from dfpipe.preprocess.archives import Archive, first_bytes, open_zip, usable_entries
 from dfpipe.preprocess.containers import IMAGE_SUFFIXES
 from dfpipe.preprocess.groups import default_group
+from dfpipe.preprocess.listings import in_children, refusal
 from dfpipe.preprocess.lists import LABELS, MAX_LIST_BYTES, ROW_LABELS, SPLITS, nearest
 from dfpipe.preprocess.tree import Found, Tree, joined, parent_of, some, stem_of
 from dfpipe.types import Label, MediaItem
@@ -39,7 +41,7 @@ class Pictured:
                 label = ROW_LABELS.get(str(row.get("label")).strip().lower())
                 if label is not None:
                     self.labels[image] = label
-        except (csv.Error, *ZIP_ERRORS) as error:
+        except (csv.Error, OSError, ValueError, MediaError) as error:
             self.notes.append(f"{what} cannot be read to its end ({error}): some originals are unknown")
 
 
@@ -114,23 +116,28 @@ def _labelled_collection(
 
 def archives(tree: Tree, kind: str) -> list[Found]:
     """Zip archives of stills; a damaged one is noted, and does not keep the others from being read."""
-    found = []
-    for path in tree.ending(".zip") if kind == "images" else ():
-        above = [tree.root.resolve().name, *path.split("/")[:-1]]
-        try:
-            found += zip_archive(tree.root / path, kind, above)
-        except SourceError as error:
-            found.append(Found("zip of stills", stem_of(path), kind, tree.root / path, notes=(str(error),)))
+    above = tree.root.resolve().name
+    jobs = [
+        _Stills(tree.root / path, (above, *path.split("/")[:-1]))
+        for path in (tree.ending(".zip") if kind == "images" else ())
+    ]
+    found = in_children(stills_task, jobs, tree.limits)
+    return [_noted(job.path, found[job]) for job in jobs]
+
+
+def _noted(path: Path, found: Found | MediaError) -> Found:
+    if isinstance(found, MediaError):
+        return Found("zip of stills", path.stem, "images", path, notes=(f"{path}: {refusal(found)}",))
     return found
 
 
-def zip_archive(path: Path, kind: str, above: Sequence[str] = ()) -> list[Found]:
-    """Stills in a zip archive; only its table of contents is read.
+def zip_archive(path: Path, kind: str, limits: LimitsConfig) -> list[Found]:
+    """Stills in a zip archive; only its table of contents is read, in a child that can be killed.
 
     Args:
         path: The archive.
         kind: "images".
-        above: The folders that the archive lies in, which may say label or split.
+        limits: What it may hold, and what listing it may cost.
 
     Raises:
         SourceError: The archive is damaged or too large, or clips are wanted of it.
@@ -139,8 +146,31 @@ def zip_archive(path: Path, kind: str, above: Sequence[str] = ()) -> list[Found]
         raise SourceError(
             f"{path}: clips in archives are not read; unpack it, or name it with --images if it holds stills"
         )
-    say = Pictured()
-    with open_zip(path) as archive:
+    (found,) = in_children(stills_task, [_Stills(path)], limits).values()
+    if isinstance(found, MediaError):
+        raise SourceError(f"{path}: {refusal(found)}: leave it out, or get it again") from found
+    return [found]
+
+
+# ---- in the child --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Stills:
+    """An archive of stills on its way to a child."""
+
+    path: Path
+    above: tuple[str, ...] = ()  # the folders that it lies in, which may say label or split
+
+
+def stills_task(job: _Stills, limits: LimitsConfig) -> Found:
+    """The labelled stills of one archive.
+
+    Raises:
+        MediaError: It cannot be opened.
+    """
+    path, say = job.path, Pictured()
+    with open_zip(path, limits) as archive:
         entries, refused = usable_entries(archive)
         for name, info in entries.items():
             if name.rpartition("/")[2] == "metadata.csv":
@@ -156,16 +186,16 @@ def zip_archive(path: Path, kind: str, above: Sequence[str] = ()) -> list[Found]
             split=split,
             members=(entries[name].filename,),
         )
-        for name, label, split, _ in labelled(sorted(stills), [*above, path.stem], say)
+        for name, label, split, _ in labelled(sorted(stills), [*job.above, path.stem], say)
     )
     notes = [f"{len(names)} entries of {path} are {why}: left out ({some(names)})" for why, names in refused.items()]
     if len(stills) > len(items):
         notes.append(f"{len(stills) - len(items)} images in {path} lie in no folder named real or fake: left out")
-    return [Found("zip of stills", path.stem, "images", path, items, (), (*notes, *say.notes))]
+    return Found("zip of stills", path.stem, "images", path, items, (), (*notes, *say.notes))
 
 
-def _text_lines(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[str]:
-    if info.file_size > MAX_LIST_BYTES:
-        raise ValueError(f"it is larger than {MAX_LIST_BYTES >> 20} MiB")
-    with archive.open(info) as file:
-        yield from io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+def _text_lines(archive: Archive, info: zipfile.ZipInfo) -> Iterator[str]:
+    text = first_bytes(archive, info, MAX_LIST_BYTES + 1)
+    if len(text) > MAX_LIST_BYTES:
+        raise TooLargeMedia(f"it is larger than {MAX_LIST_BYTES >> 20} MiB")
+    yield from io.TextIOWrapper(io.BytesIO(text), encoding="utf-8-sig", errors="surrogateescape", newline="")

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dfpipe.config import Config, to_mapping
+from dfpipe.config import Config, LimitsConfig, to_mapping
 from dfpipe.errors import ConfigError, MediaError, SourceError
 from dfpipe.files import as_text
 from dfpipe.ledger import Ledger
@@ -36,8 +36,8 @@ class Job:
     jpeg_quality: int
 
 
-def scan_all(videos: Sequence[Path], images: Sequence[Path]) -> list[Source]:
-    """Recognises everything in the named folders.
+def scan_all(videos: Sequence[Path], images: Sequence[Path], limits: LimitsConfig) -> list[Source]:
+    """Recognises everything in the named folders; archives among them within the limits.
 
     Raises:
         SourceError: No folder is named, or one holds nothing usable.
@@ -45,7 +45,7 @@ def scan_all(videos: Sequence[Path], images: Sequence[Path]) -> list[Source]:
     named = [("videos", root) for root in videos] + [("images", root) for root in images]
     if not named:
         raise SourceError("nothing to extract: name at least one folder with --videos or --images")
-    sources = [source for kind, root in named for source in scan(root, kind)]
+    sources = [source for kind, root in named for source in scan(root, kind, limits)]
     seen: dict[str, Path] = {}
     for source in sources:
         for item in source.items:

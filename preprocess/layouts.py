@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from dfpipe.config import LimitsConfig
 from dfpipe.errors import SourceError
 from dfpipe.preprocess.bench import bench_file, deepfakebench
 from dfpipe.preprocess.dfdc import dfdc, dfdc_preview, dfdc_test
@@ -176,9 +177,9 @@ LAYOUTS: Mapping[
     "archives": archives,
     "folders": folders,
 }
-FILES: Mapping[str, Callable[[Path, str], list[Found]]] = {
-    ".csv": table,
-    ".parquet": table,
+FILES: Mapping[str, Callable[[Path, str, LimitsConfig], list[Found]]] = {
+    ".csv": lambda path, kind, _: table(path, kind),
+    ".parquet": lambda path, kind, _: table(path, kind),
     ".zip": zip_archive,
-    ".json": bench_file,
+    ".json": lambda path, kind, _: bench_file(path, kind),
 }

@@ -6,8 +6,11 @@
 
 import contextlib
 import io
+import struct
+import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,17 +20,17 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from dfpipe.child import allow
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import CorruptMedia, TooLargeMedia, UnsupportedMedia, choose
 from dfpipe.preprocess.containers import HEAD_BYTES, sniff
+from dfpipe.preprocess.ffmpeg import bound_blocks
 from dfpipe.preprocess.timeline import Timeline
 from dfpipe.types import Frame, Image, VideoInfo
 
 BATCH = 8  # frames decoded at a time by decord: 50 MB at 1080p, 200 MB at 4K
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,gif,asf,ogg"
-# The demuxer may open nothing but the file that we name: a playlist or concat script must not reach other files.
-_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
 # Codecs in common use. What is not here is refused before its decoder runs (MagicYUV: CVE-2026-8461).
 _CODECS = frozenset(
     [
@@ -66,7 +69,32 @@ _CODECS = frozenset(
         "wmv3",
     ]
 )
+# Streams with these are seen by decord too, which opens the decoders of all streams to know more of them.
+_BESIDE = ("aac", "ac3", "alac", "amr_", "eac3", "flac", "mp2", "mov_text", "mp3", "opus", "pcm_", "vorbis", "wma")
+# The demuxer may open nothing but the file that we name: a playlist or concat script must not reach other files. Probing
+# must not run a decoder that we refuse.
+_OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": _CONTAINERS,
+    "codec_whitelist": ",".join(sorted(_CODECS)),
+}
 _IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_ANIMATED = ("PNG", "WEBP", "TIFF")  # not MPO: the further pictures in a phone's JPEG are other views of the first
+_NEW_SUBFILE_TYPE = 254  # tag of TIFF 6.0
+_NOT_A_PAGE = 1 | 4  # its bits for a smaller copy of another picture, and for a mask
+# What Pillow raises on damaged files, by design or because its code stumbles (a TIFF without dimensions: TypeError).
+_PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 
 
 class VideoReader(Protocol):
@@ -75,9 +103,12 @@ class VideoReader(Protocol):
     info: VideoInfo
     timeline: Timeline
     damage: str  # what is known to be lost, "" if nothing; complete only after `frames` is used up
+    left_out: str  # what a limit keeps from being read, "" if nothing; complete only after `frames` was begun
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Yields the frames at ascending `indices`, upright and RGB; those that cannot be decoded are left out.
+
+        So are those for which more than `scan_frames` would have to be decoded.
 
         Raises:
             CorruptMedia: The decoder gives up on the file.
@@ -102,13 +133,30 @@ def open_video(path: Path, reader: str = "auto", limits: LimitsConfig | None = N
     """
     limits = limits or LimitsConfig()
     opener = choose(READERS, reader, "reader")
-    info, timeline = probe(path, limits)
-    with contextlib.closing(opener(path, info, timeline, limits)) as opened:
+    size = path.stat().st_size
+    allow(limits.allowance(size))
+    headers = probe(path, limits)
+    info = headers.info
+    allow(limits.allowance(size, info.duration_s or 0.0, info.width * info.height, info.fps or 0.0))
+    with contextlib.closing(opener(path, headers, limits)) as opened:
         yield opened
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Still:
+    """A picture as it was read."""
+
+    image: Image
+    left_out: str  # what else is in the file, "" if nothing
+
+
 def open_image(source: Path | bytes, limits: LimitsConfig | None = None) -> Image:
-    """Reads a still, upright by its EXIF orientation, as RGB.
+    """The picture of `open_still` alone."""
+    return open_still(source, limits).image
+
+
+def open_still(source: Path | bytes, limits: LimitsConfig | None = None) -> Still:
+    """Reads a still, upright by its EXIF orientation, as RGB; of an animation or of several pages the first.
 
     Args:
         source: A file, or the bytes of one.
@@ -117,22 +165,52 @@ def open_image(source: Path | bytes, limits: LimitsConfig | None = None) -> Imag
     Raises:
         UnsupportedMedia: Not one of the formats that we read.
         CorruptMedia: It cannot be decoded to the end.
-        TooLargeMedia: More pixels than the limit.
+        TooLargeMedia: Over a limit.
     """
-    megapixels = (limits or LimitsConfig()).image_megapixels
+    limits = limits or LimitsConfig()
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    _check_size(size, limits)
+    allow(limits.allowance(size))
     PillowImage.MAX_IMAGE_PIXELS = None  # Pillow only warns up to twice its limit; ours is checked below
     try:
         opened = io.BytesIO(source) if isinstance(source, bytes) else source
         with PillowImage.open(opened, formats=_IMAGE_FORMATS) as picture:
-            if picture.width * picture.height > megapixels * 1e6:
-                raise TooLargeMedia(f"{picture.width} x {picture.height} px is over {megapixels:g} megapixels")
-            return np.array(_to_rgb(ImageOps.exif_transpose(picture)))
+            if picture.width * picture.height > limits.image_megapixels * 1e6:
+                told = f"a picture of {picture.width} x {picture.height} px is over {limits.named('image_megapixels')}"
+                raise TooLargeMedia(told)
+            left_out = _other_pictures(picture, limits.animation_frames)
+            return Still(np.array(_to_rgb(ImageOps.exif_transpose(picture))), left_out)
     except UnidentifiedImageError as error:
         if sniff(_head(source)) == "image":
             raise CorruptMedia("it begins like a picture and goes on as none") from error
         raise UnsupportedMedia("not a picture of a known format") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _PILLOW_ERRORS as error:
         raise CorruptMedia(f"the picture cannot be decoded: {error}") from error
+
+
+def _check_size(size: int, limits: LimitsConfig) -> None:
+    if size > limits.file_gb * 1e9:
+        raise TooLargeMedia(f"a file of {size / 1e9:.3g} GB is over {limits.named('file_gb')}")
+
+
+def _other_pictures(picture: PillowImage.Image, most: int) -> str:
+    """Says that a file has more pictures than the first, "" if it has none. Pages of a TIFF are counted up to `most`."""
+    if picture.format not in _ANIMATED:
+        return ""
+    count = _pages(picture, most) if picture.format == "TIFF" else getattr(picture, "n_frames", 1)
+    told = f"at least {count}" if picture.format == "TIFF" and count == most else f"{count}"
+    return f"the file holds {told} pictures: only the first was looked at" if count > 1 else ""
+
+
+def _pages(picture: PillowImage.Image, most: int) -> int:
+    """The pictures in a TIFF, not its thumbnails and masks. They are a chained list, that may be long or broken."""
+    count = 1
+    with contextlib.suppress(*_PILLOW_ERRORS):  # EOFError after the last
+        for place in range(1, most):
+            picture.seek(place)
+            count += not int(picture.getexif().get(_NEW_SUBFILE_TYPE, 0)) & _NOT_A_PAGE
+    picture.seek(0)
+    return count
 
 
 def _head(source: Path | bytes) -> bytes:
@@ -152,16 +230,26 @@ def _to_rgb(picture: PillowImage.Image) -> PillowImage.Image:
 # ---- what a clip says of itself -----------------------------------------------------------------------------------
 
 
-def probe(path: Path, limits: LimitsConfig) -> tuple[VideoInfo, Timeline]:
+@dataclass(frozen=True)
+class Headers:
+    """What a clip says of itself."""
+
+    info: VideoInfo
+    timeline: Timeline
+    strange: str = ""  # why decord must not see the file, "" if it may
+
+
+def probe(path: Path, limits: LimitsConfig) -> Headers:
     """Reads headers and packets, and refuses what is unsupported or over a limit, before anything is decoded.
 
     Raises:
         MediaError: As for `open_video`.
     """
-    size_gb = path.stat().st_size / 1e9
-    if size_gb > limits.file_gb:
-        raise TooLargeMedia(f"{size_gb:.1f} GB is over the limit of {limits.file_gb:g} GB")
+    _check_size(path.stat().st_size, limits)
+    bound_blocks(limits.frame_megapixels)
     with _open_container(path) as container:
+        if len(container.streams) > limits.streams:
+            raise TooLargeMedia(f"{len(container.streams)} streams are over {limits.named('streams')}")
         stream = container.streams.best("video")
         if stream is None:
             raise UnsupportedMedia("it has no picture stream")
@@ -169,10 +257,12 @@ def probe(path: Path, limits: LimitsConfig) -> tuple[VideoInfo, Timeline]:
         if context is None or context.name not in _CODECS:
             raise UnsupportedMedia(f"codec {context.name if context else 'unknown'} is not one that we decode")
         if context.width * context.height > limits.frame_megapixels * 1e6:
-            raise TooLargeMedia(f"frames of {context.width} x {context.height} px, over the limit")
+            told = f"frames of {context.width} x {context.height} px are over {limits.named('frame_megapixels')}"
+            raise TooLargeMedia(told)
+        animation = context.name == "gif"  # however long, only its first pictures are looked at
         duration = container.duration / av.time_base if container.duration else None
-        if duration and duration > limits.duration_s:
-            raise TooLargeMedia(f"{duration:.0f} s long, over the limit of {limits.duration_s:g} s")
+        if duration and duration > limits.duration_s and not animation:
+            raise TooLargeMedia(f"{duration:.0f} s are over {limits.named('duration_s')}")
         info = VideoInfo(
             width=context.width,
             height=context.height,
@@ -181,14 +271,39 @@ def probe(path: Path, limits: LimitsConfig) -> tuple[VideoInfo, Timeline]:
             duration_s=duration,
             codec=stream.codec.canonical_name,
         )
-        timeline = _timeline(container, stream, info.fps)
+        if animation:
+            timeline = _animation(_timeline(container, stream, info.fps, limits.animation_frames), info, limits)
+        else:
+            timeline = _timeline(container, stream, info.fps, sys.maxsize)
+        strange = timeline.left_out or _strange_stream(container)
     if not timeline.times:
         raise CorruptMedia("no picture data can be read from it")
-    return info, timeline
+    return Headers(info, timeline, strange)
 
 
-def _timeline(container: Any, stream: Any, fps: float | None) -> Timeline:
-    """Lists the frames by their packets: headers over-report, and transport streams report nothing."""
+def _strange_stream(container: Any) -> str:
+    """Probing in decord opens the decoder of every stream, whichever is asked for: names one outside of our lists."""
+    for stream in container.streams:
+        context = stream.codec_context
+        if context is None or context.name in _CODECS or context.codec.canonical_name.startswith(_BESIDE):
+            continue
+        return f"a stream of codec {context.name}"
+    return ""
+
+
+def _animation(timeline: Timeline, info: VideoInfo, limits: LimitsConfig) -> Timeline:
+    """The part of a GIF that is looked at."""
+    if len(timeline.times) <= limits.animation_frames:
+        return timeline
+    many = f"an animation of {info.frame_count or 'more'} pictures is over {limits.named('animation_frames')}"
+    return timeline.first(limits.animation_frames, f"{many}: only the first were looked at")
+
+
+def _timeline(container: Any, stream: Any, fps: float | None, most: int) -> Timeline:
+    """Lists the frames by their packets: headers over-report, and transport streams report nothing.
+
+    Ends soon after `most` frames.
+    """
     stamps: list[tuple[int, bool]] = []
     hidden = unstamped = 0
     with contextlib.suppress(av.error.FFmpegError):
@@ -199,6 +314,8 @@ def _timeline(container: Any, stream: Any, fps: float | None) -> Timeline:
             unstamped += packet.pts is None
             if packet.pts is not None and not packet.is_discard:
                 stamps.append((packet.pts, packet.is_keyframe))
+            if len(stamps) + unstamped > most:
+                break
     if unstamped or len({stamp for stamp, _ in stamps}) < len(stamps):
         count = len(stamps) + unstamped
         rate = fps or 1.0  # elementary streams carry no times: the frame rate is all there is
@@ -216,9 +333,14 @@ def _timeline(container: Any, stream: Any, fps: float | None) -> Timeline:
 def _open_container(path: Path) -> Any:
     """Opens the demuxer with its border guards up, and maps its errors to ours."""
     try:
-        return av.open(str(path), options=dict(_OPEN_OPTIONS), metadata_errors="replace")
+        return av.open(_address(path), options=dict(_OPEN_OPTIONS), metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise CorruptMedia(f"no clip can be read from it: {_short(error)}") from error
+
+
+def _address(path: Path) -> str:
+    """The path as FFmpeg must be told it: a relative name such as `concat:a.mp4` would be a protocol for it."""
+    return str(path.absolute())
 
 
 def _short(error: BaseException) -> str:
@@ -234,13 +356,16 @@ class DecordReader:
 
     name = "decord"
 
-    def __init__(self, path: Path, info: VideoInfo, timeline: Timeline, limits: LimitsConfig) -> None:
+    def __init__(self, path: Path, headers: Headers, limits: LimitsConfig) -> None:
+        if headers.strange:
+            raise CorruptMedia(f"decord must not open it: {headers.strange}")
         import decord
 
+        info, timeline = headers.info, headers.timeline
         decord.logging.set_level(decord.logging.QUIET)
         self._errors = (decord.DECORDError, RuntimeError, IndexError, ValueError, OSError)
         try:
-            self._video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+            self._video = decord.VideoReader(_address(path), ctx=decord.cpu(0), num_threads=1)
             count = len(self._video)
             height, width = self._video[0].shape[:2] if count else (info.height, info.width)
         except self._errors as error:
@@ -250,11 +375,14 @@ class DecordReader:
         self.timeline = timeline
         self.info = replace(info, reader=self.name, width=width, height=height)
         self.damage = _missing(timeline, info)
+        self.left_out = ""
+        self._limits = limits
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """See `VideoReader.frames`."""
-        for start in range(0, len(indices), BATCH):
-            batch = list(indices[start : start + BATCH])
+        within, self.left_out = _within_limit(indices, self.timeline, self._limits)
+        for start in range(0, len(within), BATCH):
+            batch = within[start : start + BATCH]
             try:
                 images = self._video.get_batch(batch).asnumpy()
             except self._errors as error:
@@ -272,36 +400,44 @@ class PyAVReader:
 
     name = "pyav"
 
-    def __init__(self, path: Path, info: VideoInfo, timeline: Timeline, limits: LimitsConfig) -> None:
+    def __init__(self, path: Path, headers: Headers, limits: LimitsConfig) -> None:
         self._path = path
         self._limits = limits
-        self.timeline = timeline
-        self.info = replace(info, reader=self.name)
-        self.damage = _missing(timeline, info)
+        self.timeline = headers.timeline
+        self.info = replace(headers.info, reader=self.name)
+        self.damage = _missing(headers.timeline, headers.info)
+        self.left_out = headers.timeline.left_out
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """See `VideoReader.frames`."""
-        wanted = list(indices)
-        errors = 0
+        wanted, self.left_out = _within_limit(indices, self.timeline, self._limits)
+        errors = too_large = 0
+        most = int(self._limits.frame_megapixels * 1e6)
         with _open_container(self._path) as container:
             stream = container.streams.best("video")
             stream.thread_count = 1
-            stream.codec_context.options = {"max_pixels": str(int(self._limits.frame_megapixels * 1e6))}
+            stream.codec_context.options = {"max_pixels": str(most)}
             for start, group in self.timeline.jumps(wanted):
                 if start is not None:
                     container.seek(self.timeline.stamps[start], stream=stream)
                 last = group[-1]
                 left = set(group)
                 for index, frame in self._decode(container, stream):
-                    if frame is None:
+                    if frame is None:  # where a header's size was refused, that size is left in the context, or none
                         errors += 1
+                        too_large += not 0 < stream.codec_context.width * stream.codec_context.height <= most
                     elif index in left:
                         left.discard(index)
                         yield Frame(index, self.timeline.times[index], self._upright(frame))
                     if index is not None and index >= last:
                         break
-        if errors:
-            self.damage = self.damage or f"{errors} damaged packets"
+        if too_large:
+            told = (
+                f"{too_large} frames in mid-stream have no size, or one over {self._limits.named('frame_megapixels')}"
+            )
+            self.left_out = "; ".join(filter(None, [self.left_out, told]))
+        if errors > too_large:
+            self.damage = self.damage or f"{errors - too_large} damaged packets"
 
     def close(self) -> None:
         """Nothing stays open between calls."""
@@ -311,7 +447,7 @@ class PyAVReader:
         place = {stamp: index for index, stamp in enumerate(self.timeline.stamps)}
         decoded = 0
         packets = container.demux(stream)
-        while decoded < self._limits.scan_frames:
+        while True:
             try:
                 frames = next(packets).decode()
             except (StopIteration, av.error.EOFError):
@@ -334,12 +470,12 @@ class PyAVReader:
 class AutoReader:
     """decord, and PyAV for what decord refuses, from the frame on at which it gives up."""
 
-    def __init__(self, path: Path, info: VideoInfo, timeline: Timeline, limits: LimitsConfig) -> None:
-        self._again: Callable[[], VideoReader] = lambda: PyAVReader(path, info, timeline, limits)
+    def __init__(self, path: Path, headers: Headers, limits: LimitsConfig) -> None:
+        self._again: Callable[[], VideoReader] = lambda: PyAVReader(path, headers, limits)
         self._reader: VideoReader
-        self.timeline = timeline
+        self.timeline = headers.timeline
         try:
-            self._reader = DecordReader(path, info, timeline, limits)
+            self._reader = DecordReader(path, headers, limits)
         except CorruptMedia:
             self._reader = self._again()
 
@@ -352,6 +488,11 @@ class AutoReader:
     def damage(self) -> str:
         """What is known to be lost."""
         return self._reader.damage
+
+    @property
+    def left_out(self) -> str:
+        """What a limit keeps from being read."""
+        return self._reader.left_out
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """See `VideoReader.frames`."""
@@ -371,11 +512,20 @@ class AutoReader:
         self._reader.close()  # type: ignore[attr-defined]
 
 
-READERS: dict[str, Callable[[Path, VideoInfo, Timeline, LimitsConfig], Any]] = {
+READERS: dict[str, Callable[[Path, Headers, LimitsConfig], Any]] = {
     "auto": AutoReader,
     "decord": DecordReader,
     "pyav": PyAVReader,
 }
+
+
+def _within_limit(indices: Sequence[int], timeline: Timeline, limits: LimitsConfig) -> tuple[list[int], str]:
+    """What of some frames can be had under `scan_frames`, and what is left out of the clip in words."""
+    within = timeline.within(indices, limits.scan_frames)
+    if len(within) == len(indices):
+        return within, timeline.left_out
+    lost = f"{len(indices) - len(within)} wanted frames would take more decoded ones than {limits.named('scan_frames')}"
+    return within, "; ".join(filter(None, [timeline.left_out, lost]))
 
 
 def _missing(timeline: Timeline, info: VideoInfo) -> str:
@@ -384,6 +534,8 @@ def _missing(timeline: Timeline, info: VideoInfo) -> str:
     Files without a frame count (fragmented MP4, Matroska) still claim a duration: a fifth short of it is a cut file, less
     can be a frame rate that varies.
     """
+    if timeline.left_out:
+        return ""
     there = len(timeline.times)
     if info.frame_count and not timeline.hidden:  # of hidden frames the demuxer leaves some out altogether
         return f"only {there} of {info.frame_count} frames are in the file" if there < info.frame_count else ""

@@ -4,17 +4,17 @@ import contextlib
 import hashlib
 import os
 import textwrap
-import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfpipe.errors import SourceError, UnreadableMedia, choose
+from dfpipe.config import LimitsConfig
+from dfpipe.errors import MediaError, SourceError, choose
 from dfpipe.files import sha256_file
-from dfpipe.preprocess.archives import ZIP_ERRORS, open_zip
 from dfpipe.preprocess.layouts import FILES, LAYOUTS
+from dfpipe.preprocess.listings import Entry, hashes, listings
 from dfpipe.preprocess.tree import SUFFIXES, Found, Tree, joined, some, walk
 from dfpipe.types import Label, MediaItem
 
@@ -40,12 +40,13 @@ class Source:
     dataset: str = ""
 
 
-def scan(root: Path, kind: str) -> list[Source]:
+def scan(root: Path, kind: str, limits: LimitsConfig | None = None) -> list[Source]:
     """Recognises the collections in a folder, archive or list and their items. Each file goes to one collection at most.
 
     Args:
         root: A folder, a zip archive of stills, a CSV or parquet list, or a DeepfakeBench JSON list.
         kind: "videos" or "images": which files count.
+        limits: What an archive may hold, and what listing one may cost.
 
     Returns:
         At least one collection. `MediaItem.name` is unique within each dataset. What concerns the whole folder is noted
@@ -57,10 +58,11 @@ def scan(root: Path, kind: str) -> list[Source]:
     """
     choose(SUFFIXES, kind, "kind of media")
     notes: list[str] = []
+    limits = limits or LimitsConfig()
     if os.path.isdir(root):  # Path.is_dir raises where a folder above may not be entered
-        found, notes = _recognised(walk(root, kind), kind)
+        found, notes = _recognised(walk(root, kind, limits), kind)
     elif os.path.isfile(root) and root.suffix.lower() in FILES:
-        found = FILES[root.suffix.lower()](root, kind)
+        found = FILES[root.suffix.lower()](root, kind, limits)
     elif os.path.lexists(root):
         raise SourceError(f"{root} is not a folder, nor a list or archive ({', '.join(sorted(FILES))})")
     else:
@@ -142,7 +144,10 @@ def _unique_names(sources: Sequence[Source], root: Path) -> tuple[list[Source], 
 
 
 def summary(
-    sources: Sequence[Source], check_content: bool = True, max_hashed: int = MAX_HASHED
+    sources: Sequence[Source],
+    check_content: bool = True,
+    max_hashed: int = MAX_HASHED,
+    limits: LimitsConfig | None = None,
 ) -> list[dict[str, Any]]:
     """Counts what the collections hold, as plain data.
 
@@ -150,12 +155,13 @@ def summary(
         sources: From `scan`.
         check_content: Whether to look for the same content twice, which reads files of equal size.
         max_hashed: At most so many files are read for that.
+        limits: What reading archives for that may cost.
 
     Returns:
         Per collection: layout, dataset, kind, root, inputs, labels, methods, splits (each name to count), missing (a
         count), notes, and oddities (what the content says).
     """
-    odd = _same_content(sources, max_hashed) if check_content else {}
+    odd = _same_content(sources, max_hashed, limits or LimitsConfig()) if check_content else {}
     return [
         {
             "layout": source.layout,
@@ -209,67 +215,70 @@ def _label(item: MediaItem) -> str:
 
 
 class _Contents:
-    """Sizes and hashes of items; keeps archives open, for each holds thousands."""
+    """Sizes and hashes of items. Archives are read in children, each once for all the items that it holds."""
 
-    def __init__(self) -> None:
-        self._open = contextlib.ExitStack()
-        self._archives: dict[Path, zipfile.ZipFile] = {}
-
-    def __enter__(self) -> "_Contents":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    def _archive(self, path: Path) -> zipfile.ZipFile:
-        if path not in self._archives:
-            self._archives[path] = self._open.enter_context(open_zip(path))
-        return self._archives[path]
+    def __init__(self, items: Iterable[MediaItem], limits: LimitsConfig) -> None:
+        self._limits = limits
+        self._entries: dict[Path, dict[str, Entry]] = {}
+        self._hashes: Mapping[tuple[Path, str], str] = {}
+        for path, listed in listings((item.path for item in items if _archived(item)), limits).items():
+            self._entries[path] = {} if isinstance(listed, MediaError) else {e.member: e for e in listed.entries}
 
     def size(self, item: MediaItem) -> tuple[int, ...]:
         """What equal contents have in common, without reading any: sizes, and in archives the checksum too."""
         if not item.members:
             return (item.path.stat().st_size,)
-        if item.path.is_dir():
+        if not _archived(item):
             return tuple((item.path / member).stat().st_size for member in item.members)
-        info = self._archive(item.path).getinfo(item.members[0])
-        return info.file_size, info.CRC
+        entry = self._entries[item.path][item.members[0]]
+        return entry.size, entry.crc
+
+    def hash_archived(self, items: Iterable[MediaItem]) -> None:
+        """Reads those of the items that lie in archives."""
+        members: dict[Path, list[str]] = defaultdict(list)
+        for item in items:
+            if _archived(item):
+                members[item.path].append(item.members[0])
+        self._hashes = hashes(members, self._limits)
 
     def digest(self, item: MediaItem) -> str:
-        """SHA-256 of the content."""
+        """SHA-256 of the content; of archived items after `hash_archived`."""
         if not item.members:
             return sha256_file(item.path)
+        if _archived(item):
+            return self._hashes[item.path, item.members[0]]
         whole = hashlib.sha256()
-        if item.path.is_dir():
-            for member in item.members:
-                whole.update(sha256_file(item.path / member).encode())
-            return whole.hexdigest()
-        with self._archive(item.path).open(item.members[0]) as file:
-            while block := file.read(1 << 20):
-                whole.update(block)
+        for member in item.members:
+            whole.update(sha256_file(item.path / member).encode())
         return whole.hexdigest()
 
 
-def _same_content(sources: Sequence[Source], max_hashed: int) -> dict[int, list[str]]:
+def _archived(item: MediaItem) -> bool:
+    """Whether an item lies in an archive; one with several members is a folder of frames."""
+    return bool(item.members) and not item.path.is_dir()
+
+
+def _same_content(sources: Sequence[Source], max_hashed: int, limits: LimitsConfig) -> dict[int, list[str]]:
     """Collection number to what is odd about content that occurs more than once."""
     alike: dict[tuple[int, ...], list[tuple[int, MediaItem]]] = defaultdict(list)
     same: dict[str, list[tuple[int, MediaItem]]] = defaultdict(list)
     unreadable: dict[int, list[str]] = defaultdict(list)
     empty: dict[int, list[str]] = defaultdict(list)
     odd: dict[int, list[str]] = defaultdict(list)
-    with _Contents() as contents:
-        for number, source in enumerate(sources):
-            for item in source.items:
-                with _noting(unreadable[number], item):
-                    size = contents.size(item)
-                    if any(size):
-                        alike[size].append((number, item))
-                    else:  # all empty files are alike, which says nothing of their labels
-                        empty[number].append(item.name)
-        suspects = [entry for entries in alike.values() if len(entries) > 1 for entry in entries]
-        for number, item in suspects[:max_hashed]:
+    contents = _Contents([item for source in sources for item in source.items], limits)
+    for number, source in enumerate(sources):
+        for item in source.items:
             with _noting(unreadable[number], item):
-                same[contents.digest(item)].append((number, item))
+                size = contents.size(item)
+                if any(size):
+                    alike[size].append((number, item))
+                else:  # all empty files are alike, which says nothing of their labels
+                    empty[number].append(item.name)
+    suspects = [entry for entries in alike.values() if len(entries) > 1 for entry in entries]
+    contents.hash_archived([item for _, item in suspects[:max_hashed]])
+    for number, item in suspects[:max_hashed]:
+        with _noting(unreadable[number], item):
+            same[contents.digest(item)].append((number, item))
     _tell(same, odd)
     for what, by_number in (("are empty", empty), ("could not be read and compared", unreadable)):
         for number, names in by_number.items():
@@ -286,7 +295,7 @@ def _noting(names: list[str], item: MediaItem) -> Iterator[None]:
     """A file that vanished or cannot be read is named, and does not end the summary."""
     try:
         yield
-    except (UnreadableMedia, SourceError, KeyError, *ZIP_ERRORS):
+    except (MediaError, KeyError, OSError):
         names.append(item.name)
 
 

@@ -16,6 +16,28 @@ class Timeline:
     stamps: tuple[int, ...] = ()  # presentation time stamps in ticks of the file; empty if the file carries none
     keyframes: tuple[int, ...] = ()  # frames from which decoding can start
     hidden: int = 0  # frames in the file that are not to be shown
+    left_out: str = ""  # what of the file a limit keeps out of this list, in words
+
+    def first(self, count: int, reason: str) -> "Timeline":
+        """Its first frames alone, and why the others are left out."""
+        keys = tuple(index for index in self.keyframes if index < count)
+        return Timeline(self.times[:count], self.stamps[:count], keys, self.hidden, reason)
+
+    def within(self, wanted: Sequence[int], budget: int) -> list[int]:
+        """The first of some frames, as many as can be had by decoding at most `budget` frames.
+
+        Args:
+            wanted: Ascending frame indices.
+            budget: Frames decoded, wanted or only on the way.
+        """
+        had: list[int] = []
+        for start, stretch in self.jumps(wanted):
+            fit = [index for index in stretch if index - (start or 0) < budget]
+            had += fit
+            if len(fit) < len(stretch):
+                break
+            budget -= stretch[-1] - (start or 0) + 1
+        return had
 
     def jumps(self, wanted: Sequence[int]) -> Iterator[tuple[int | None, list[int]]]:
         """Divides a reading of some frames into stretches, between which whole groups of pictures can be skipped.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from dfpipe.config import LimitsConfig
 from dfpipe.preprocess.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dfpipe.types import MediaItem
 
@@ -41,6 +42,7 @@ class Tree:
     files: frozenset[str]
     notes: tuple[str, ...] = ()
     claimed: frozenset[str] = field(default=frozenset())
+    limits: LimitsConfig = field(default_factory=LimitsConfig)  # for archives in it
 
     @cached_property
     def media(self) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ class Tree:
         return replace(self, claimed=self.claimed.union(claimed))
 
 
-def walk(root: Path, kind: str) -> Tree:
+def walk(root: Path, kind: str, limits: LimitsConfig | None = None) -> Tree:
     """Lists a folder in one pass. Links to folders are not followed; pipes and sockets are no files."""
     files: list[str] = []
     unreadable: list[str] = []
@@ -98,7 +100,7 @@ def walk(root: Path, kind: str) -> Tree:
             unreadable.append(f"{folder or root} ({error.strerror})")
     notes = [f"{len(unreadable)} folders cannot be read: {some(unreadable)}"] if unreadable else []
     notes += [f"{len(links)} links to folders are not followed: {some(sorted(links))}"] if links else []
-    return Tree(root, SUFFIXES[kind], frozenset(files), tuple(notes))
+    return Tree(root, SUFFIXES[kind], frozenset(files), tuple(notes), limits=limits or LimitsConfig())
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:

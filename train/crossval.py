@@ -21,7 +21,7 @@ from sklearn.metrics import confusion_matrix
 
 from dfpipe.config import Config, load_config, to_mapping, to_yaml
 from dfpipe.errors import DataError, ResourceError
-from dfpipe.files import atomic_file, disk_errors, locked
+from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.preprocess.manifest import Manifest, read_manifest
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import pick_device
@@ -134,6 +134,7 @@ def _job(config: Config, data: Path, count: int, recipe: str) -> _Job:
 
 def _run(job: _Job, folder: Path, known: dict[str, Any], device_name: str) -> Path:
     with locked(folder), _told(folder):
+        sweep(folder, deep=True)
         _write(folder, known)
         for fold in job.folds[len(known["results"]) :]:
             log.info("fold %d of %d: %s crops", fold.number, len(job.folds), _sizes(fold))

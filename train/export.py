@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from dfpipe.files import atomic_file
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.modelfile import LoadedModel, Network, load_model
+from dfpipe.train.tensorfile import open_tensors
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT, DESCRIPTION = "images", "logit", "dfpipe"
@@ -104,8 +104,7 @@ def _program(loaded: LoadedModel) -> Any:
         raise ModelFileError(
             f"{loaded.path}: {loaded.card.architecture} cannot be exported ({_first_line(error)})"
         ) from error
-    with safetensors.safe_open(loaded.path, framework="pt") as file:
-        program.model.metadata_props[DESCRIPTION] = file.metadata()[DESCRIPTION]
+    program.model.metadata_props[DESCRIPTION] = open_tensors(loaded.path).metadata[DESCRIPTION]
     return program
 
 

@@ -19,7 +19,7 @@ from dfpipe.config import Config
 from dfpipe.errors import DataError, ResourceError
 from dfpipe.preprocess.manifest import Manifest
 from dfpipe.train.balance import class_weights, kinds_of
-from dfpipe.train.checkpoint import STATE, Place, load_state, save_state
+from dfpipe.train.checkpoint import Place, forget_state, load_state, save_state
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import autocast, precision_of
 from dfpipe.train.ema import running_mean
@@ -130,7 +130,7 @@ class Fit:
             self.place.stage, self.place.stage_epoch, self.place.since_best = self.place.stage + 1, 0, 0
         if self.log is not None:
             self.log.close()
-            (self.task.folder / STATE).unlink(missing_ok=True)
+            forget_state(self.task.folder)
         return self.place
 
     def _ended(self, stage: Stage) -> bool:
@@ -384,11 +384,11 @@ class Fit:
             "scaler": self.scaler.state_dict(),
             "processes": own,
         }
-        save_state(self.task.folder / STATE, self.place, tensors)
+        save_state(self.task.folder, self.place, tensors)
 
     def _resume(self) -> None:
         """Takes weights and place over from the state; optimiser and random numbers follow with the phase."""
-        self.place, self._state = load_state(self.task.folder / STATE)
+        self.place, self._state = load_state(self.task.folder)
         if self._state["fingerprint"] != self.task.fingerprint:
             raise DataError(f"{self.task.folder} was trained on other data or with another config: train anew")
         if len(self._state["processes"]) != self.world.size:

@@ -19,7 +19,7 @@ from dfpipe.errors import DataError, choose
 from dfpipe.files import disk_errors
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.balance import BALANCES
-from dfpipe.train.checkpoint import STATE
+from dfpipe.train.checkpoint import STATE, has_state
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import pick_device, precision_of
 from dfpipe.train.fit import MODEL, Fit, OnEpoch, Task
@@ -118,7 +118,7 @@ def resume(folder: Path, device_name: str = "auto", on_epoch: OnEpoch | None = N
         DataError: No run there, one that has ended, or whose data or config changed.
     """
     known = read_description(folder)
-    if not (folder / STATE).is_file() or "data" not in known:
+    if not has_state(folder) or "data" not in known:
         ended = (folder / MODEL).is_file() and known.get("ended")
         why = (
             f"the run has ended; its model is {folder / MODEL}"
@@ -266,7 +266,7 @@ def _told(folder: Path, resumable: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if resumable and (folder / STATE).is_file():
+        if resumable and has_state(folder):
             log.warning("to go on from the last saved state: dfpipe train --resume %s", folder)
         raise
 

@@ -5,31 +5,32 @@ The metadata is one JSON text under the key `dfpipe`, the fields of `ModelCard`.
 """
 
 import dataclasses
+import hashlib
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from dfpipe import __version__
 from dfpipe.config import FacesConfig, HeadConfig, from_mapping, to_mapping
 from dfpipe.errors import ConfigError, ModelFileError
-from dfpipe.files import atomic_file, sha256_file
+from dfpipe.files import atomic_file
 from dfpipe.train.ensemble import Ensemble
 from dfpipe.train.models import FaceClassifier
+from dfpipe.train.tensorfile import TensorFile, open_tensors
 
 Network = FaceClassifier | Ensemble
 
 VERSION = 2  # 1 had no head
 _KEY = "dfpipe"
 STORAGES = {"float32": torch.float32, "float16": torch.float16}
-MAX_HEADER_BYTES = 16_000_000  # a header is a few kB; a lying one must not be read into memory
+MAX_MEMBERS = 64  # of an ensemble; each is built before its weights are looked at
 
 
 @dataclass(frozen=True)
@@ -90,52 +91,77 @@ def _stored(name: str, tensor: Tensor, storage: str) -> Tensor:
     return kept
 
 
-def load_model(path: Path, device: torch.device | None = None) -> LoadedModel:
+def load_model(path: Path, device: torch.device | None = None, shipped: bool = False) -> LoadedModel:
     """Reads and checks a model file.
 
+    Args:
+        path: The file.
+        device: Where the network goes; None = the CPU.
+        shipped: See `open_tensors`.
+
     Raises:
-        ModelFileError: Missing, damaged, not one of ours, or of a newer version.
+        ModelFileError: Missing, damaged, not one of ours, of a newer version, or changed while it was read.
     """
-    card = read_card(path)
+    file = open_tensors(path, shipped)
+    card = _card_of(file)
+    network = _network(card, file)
+    whole = file.read()
     try:
-        network = _network(card)
+        tensors = load(whole)
+    except SafetensorError as error:
+        raise ModelFileError(f"{path} is damaged: {error}") from error
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelFileError(f"{path}: tensor {name} has values that are no numbers: damaged")
+    network.load_state_dict(tensors)
+    digest = hashlib.sha256(whole).hexdigest()
+    return LoadedModel(network.eval().to(device or torch.device("cpu")), card, path, digest)
+
+
+def _network(card: ModelCard, file: TensorFile) -> Network:
+    """The network that a card describes, once its file is known to hold the weights: a lie costs no memory."""
+    try:
+        with torch.device("meta"):
+            shapes = {name: tuple(tensor.shape) for name, tensor in _built(card).state_dict().items()}
     except Exception as error:  # timm raises many kinds for names that it does not know
         raise ModelFileError(
-            f"{path}: architecture {card.architecture!r} is not known here: update dfpipe and timm"
+            f"{file.path}: architecture {card.architecture!r} is not known here: update dfpipe and timm"
         ) from error
-    expected = network.state_dict()
-    with _opened(path) as file:
-        if set(file.keys()) != set(expected):
-            raise ModelFileError(f"{path}: its tensors are not those of {card.architecture}: the file is damaged")
-        tensors = {name: file.get_tensor(name) for name in expected}
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape or not bool(torch.isfinite(tensor).all()):
-            raise ModelFileError(f"{path}: tensor {name} has a wrong shape or values that are no numbers: damaged")
-    network.load_state_dict(tensors)
-    return LoadedModel(network.eval().to(device or torch.device("cpu")), card, path, sha256_file(path))
+    if set(file.shapes) != set(shapes):
+        raise ModelFileError(f"{file.path}: its tensors are not those of {card.architecture}: the file is damaged")
+    for name, shape in shapes.items():
+        if file.shapes[name] != shape:
+            raise ModelFileError(f"{file.path}: tensor {name} has the shape {file.shapes[name]}, not {shape}: damaged")
+    return _built(card)
 
 
-def _network(card: ModelCard) -> Network:
+def _built(card: ModelCard) -> Network:
     if card.ensemble is not None:
         return Ensemble(card.ensemble)
     return FaceClassifier(card.architecture, card.image_size, card.mean, card.std, card.head)
 
 
-def read_card(path: Path) -> ModelCard:
+def read_card(path: Path, shipped: bool = False) -> ModelCard:
     """Reads what a model file says of itself, without its weights.
+
+    Args:
+        path: The file.
+        shipped: See `open_tensors`.
 
     Raises:
         ModelFileError: Missing, damaged, not one of ours, or of a newer version.
     """
-    _check_header(path)
-    with _opened(path) as file:
-        text = (file.metadata() or {}).get(_KEY)
+    return _card_of(open_tensors(path, shipped))
+
+
+def _card_of(file: TensorFile) -> ModelCard:
+    text = file.metadata.get(_KEY)
     if text is None:
-        raise ModelFileError(f"{path} was not written by dfpipe: its metadata do not say how to score with it")
+        raise ModelFileError(f"{file.path} was not written by dfpipe: its metadata do not say how to score with it")
     try:
         return _card_from(json.loads(text))
-    except (ValueError, TypeError, KeyError, ConfigError) as error:
-        raise ModelFileError(f"{path}: its description cannot be understood ({error})") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError) as error:
+        raise ModelFileError(f"{file.path}: its description cannot be understood ({error})") from error
 
 
 def _card_from(values: Mapping[str, Any]) -> ModelCard:
@@ -150,28 +176,8 @@ def _card_from(values: Mapping[str, Any]) -> ModelCard:
     fields["faces"] = from_mapping(FacesConfig, values["faces"], "faces.")
     fields["head"] = from_mapping(HeadConfig, values["head"], "head.")
     card = ModelCard(**fields)
+    if card.ensemble is not None and len(card.ensemble["members"]) > MAX_MEMBERS:
+        raise ValueError(f"{len(card.ensemble['members'])} members, more than {MAX_MEMBERS}")
     if not (0 <= card.band[0] <= card.threshold <= card.band[1] <= 1 and card.image_size > 0):
         raise ValueError(f"threshold {card.threshold} and band {card.band} make no sense")
     return card
-
-
-def _check_header(path: Path) -> None:
-    """Looks at the length that the header claims before anything reads so much into memory."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise ModelFileError(f"model file {path} cannot be read: {error.strerror}") from error
-    if len(head) == 9:
-        (length,) = struct.unpack("<Q", head[:8])
-        if length <= min(MAX_HEADER_BYTES, size - 8) and head[8:] == b"{":
-            return
-    raise ModelFileError(f"{path} is not a model file of dfpipe: name a .safetensors file that 'dfpipe train' wrote")
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safetensors.safe_open(path, framework="pt")
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is damaged: {error}") from error

@@ -19,9 +19,9 @@ import numpy as np
 
 from dfpipe.config import Config, to_yaml
 from dfpipe.errors import ConfigError, DataError, ResourceError
-from dfpipe.files import atomic_file, disk_errors, locked
+from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.preprocess.manifest import read_manifest
-from dfpipe.train.checkpoint import STATE
+from dfpipe.train.checkpoint import forget_state
 from dfpipe.train.loop import Trained, train
 from dfpipe.train.rows import fingerprint, training_rows
 from dfpipe.train.search import DEFAULT, Search, changed, parse
@@ -100,6 +100,7 @@ def tune(
     manifest = read_manifest(data)
     known = [fingerprint(manifest, training_rows(manifest)), to_yaml(config), *map(repr, searches)]
     with locked(folder):
+        sweep(folder, deep=True)
         study = open_study(folder / STUDY, hashlib.sha256("\n".join(known).encode()).hexdigest(), config.train.monitor)
         job = _Job(config, data, folder, recipe, device_name, searches, study)
         forget_killed(study)
@@ -240,8 +241,11 @@ def _values(job: _Job, row: Row) -> Row:
 def _tidy(folder: Path, best: Path) -> None:
     """Drops the weights of all trials but one."""
     for path in (folder / TRIALS).glob("*/*/*"):
-        if path.parent != best and (path.suffix == ".safetensors" or path.name == STATE):
+        if path.parent != best and path.suffix == ".safetensors":
             path.unlink()
+    for run in (folder / TRIALS).glob("*/*"):
+        if run != best:
+            forget_state(run)
 
 
 def _write(path: Path, content: bytes) -> None:

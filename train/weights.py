@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from dfpipe.config import TrainConfig
-from dfpipe.errors import ConfigError
+from dfpipe.errors import ConfigError, ModelFileError
+from dfpipe.train.tensorfile import open_tensors
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +105,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Tensors by name; nothing else is ever unpickled."""
     try:
         if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
+            return safetensors.torch.load(open_tensors(path).read())
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+    except (ModelFileError, safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise ConfigError(f"{path} is no file of weights, or damaged: {str(error).splitlines()[0]}") from error
     except Exception as error:  # an unpickling error has no common base that may be imported here
         raise ConfigError(f"{path} holds more than tensors and is not opened: {type(error).__name__}") from error

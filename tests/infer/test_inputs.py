@@ -121,3 +121,31 @@ def test_verdicts_are_not_judged(uploads: Path) -> None:
     (uploads / "verdicts" / "clip-1" / "overlay.mp4").touch()
     assert len(names(uploads)) == 3
     assert len(names(uploads, skip=uploads / "verdicts")) == 2
+
+
+def test_an_archive_that_cannot_be_listed_gets_an_error_that_says_so(tmp_path: Path, archive: Path) -> None:
+    (tmp_path / "cut.zip").write_bytes(archive.read_bytes()[:-30])
+    found = collect([tmp_path])
+    assert [str(upload) for upload in found.uploads] == [
+        str(tmp_path / "cut.zip"),
+        f"{archive}/no suffix",
+        f"{archive}/sub/clip.mp4",
+    ]
+    with (
+        pytest.raises(CorruptMedia, match=r"the archive cannot be listed: it is damaged"),
+        found.uploads[0].as_file(tmp_path, LimitsConfig()),
+    ):
+        pass
+    (upload,) = collect([archive], limits=LimitsConfig(archive_entries=2)).uploads
+    with pytest.raises(TooLargeMedia, match="5 entries, more than"), upload.as_file(tmp_path, LimitsConfig()):
+        pass
+
+
+def test_entries_of_windows_archivers_can_be_read(tmp_path: Path, clip: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.zip", "w") as made:
+        made.write(clip, "sub\\clip.mp4".replace("\\", "?"))
+    data = (tmp_path / "w.zip").read_bytes().replace(b"sub?clip.mp4", b"sub\\clip.mp4")
+    (tmp_path / "w.zip").write_bytes(data)
+    (upload,) = collect([tmp_path / "w.zip"]).uploads
+    with upload.as_file(tmp_path, LimitsConfig()) as file:
+        assert file.read_bytes() == clip.read_bytes()

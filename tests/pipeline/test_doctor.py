@@ -1,7 +1,8 @@
 import pytest
 
 from dfpipe import doctor
-from dfpipe.doctor import CHECKS, examine, ffmpeg_version
+from dfpipe.doctor import CHECKS, examine
+from dfpipe.preprocess.ffmpeg import ffmpeg_version
 
 
 def test_this_install_is_sound() -> None:

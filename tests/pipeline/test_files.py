@@ -62,6 +62,67 @@ def test_sweep_removes_only_leftovers(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["kept"]
 
 
+def test_sweep_goes_deep_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "run" / ".tmp-1-x" / ".tmp-2-y").mkdir(parents=True)
+    (tmp_path / "run" / ".tmp-3-state.pt").write_text("")
+    sweep(tmp_path)
+    assert len(list((tmp_path / "run").iterdir())) == 2
+    sweep(tmp_path, deep=True)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_next_attempt_removes_what_a_killed_one_left_but_not_what_a_living_one_writes(tmp_path: Path) -> None:
+    path = tmp_path / "model [1].safetensors"
+    code = f"""
+import sys
+from pathlib import Path
+from dfpipe.files import atomic_file
+with atomic_file(Path({str(path)!r})) as temporary:
+    temporary.write_text("half")
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+    writer = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "begun\n"
+    (tmp_path / f".tmp-{writer.pid}-another file").write_text("")
+    left = {p.name for p in tmp_path.iterdir()}
+    assert len(left) == 2
+    with atomic_file(path) as temporary:
+        temporary.write_text("whole")
+    assert {p.name for p in tmp_path.iterdir()} == {*left, path.name}
+    writer.kill()
+    writer.communicate()
+    with atomic_file(path) as temporary:
+        temporary.write_text("whole again")
+    assert {p.name for p in tmp_path.iterdir()} == {f".tmp-{writer.pid}-another file", path.name}
+
+
+def test_everything_is_flushed_before_the_rename_and_the_folder_above_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[int, bool]] = []
+    final = tmp_path / "final"
+    real = os.fsync
+
+    def noted(handle: int) -> None:
+        flushed.append((os.fstat(handle).st_ino, final.exists()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with atomic_folder(final) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "a").write_text("a")
+        (folder / "b").write_text("b")
+    inside = [final, final / "deep", final / "deep" / "a", final / "b"]
+    assert sorted(flushed) == sorted([*((p.stat().st_ino, False) for p in inside), (tmp_path.stat().st_ino, True)])
+    flushed.clear()
+    final = tmp_path / "file"
+    with atomic_file(final) as temporary:
+        temporary.write_text("a")
+    assert flushed == [(final.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_file(tmp_path / "a").startswith("ba7816bf8f01cfea")  # FIPS 180-2, appendix B.1

@@ -1,12 +1,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from dfpipe.config import FacesConfig, LimitsConfig
 from dfpipe.demo import SOURCES, clip_frames, write_clip
-from dfpipe.errors import CorruptMedia
+from dfpipe.errors import CorruptMedia, TooLargeMedia
 from dfpipe.preprocess.crops import crop_face
 from dfpipe.preprocess.facefinder import FaceFinder, typical_crop_scale
 from dfpipe.preprocess.readers import open_video
@@ -71,6 +74,51 @@ def test_stills(finder: FaceFinder, save_still: Callable[[str, Image], Path], po
     assert whole.crops[0].image.shape == (256, 256, 3)
     np.testing.assert_array_equal(whole.crops[0].image, portrait[::2, ::2])
     assert finder.find(save_still("c.png", np.zeros((1, 1, 3), np.uint8))).state is State.NO_FACE
+
+
+def test_what_a_limit_leaves_out_makes_a_clip_partial(clip: Path) -> None:
+    found = FaceFinder(FacesConfig(frames=12), LimitsConfig(scan_frames=20)).find(clip)
+    assert (found.state, found.frames_wanted, found.frames_decoded) == (State.PARTIAL, 12, 5)
+    assert found.reason == (
+        "7 wanted frames would take more decoded ones than the limit of 20 (preprocess.limits.scan_frames)"
+    )
+    with pytest.raises(TooLargeMedia, match=r"the limit of 1 \(preprocess\.limits\.scan_frames\)"):
+        FaceFinder(FacesConfig(frames=12), LimitsConfig(scan_frames=1)).find(clip)
+
+
+def test_animations(finder: FaceFinder, tmp_path: Path, portrait: Image) -> None:
+    first = PillowImage.fromarray(portrait)
+    others = [PillowImage.fromarray(np.roll(portrait, 4 * i, axis=1)) for i in range(1, 4)]
+    for kind in ("WEBP", "PNG", "TIFF"):
+        first.save(tmp_path / "a", kind, save_all=True, append_images=others)
+        found = finder.find(tmp_path / "a")
+        assert (found.state, found.kind, len(found.crops)) == (State.PARTIAL, "image", 1)
+        assert found.reason == "the file holds 4 pictures: only the first was looked at"
+    first.save(tmp_path / "a", "GIF", save_all=True, append_images=others, duration=80)
+    assert FaceFinder(FacesConfig(frames=12), LimitsConfig()).find(tmp_path / "a").reason == ""
+    found = FaceFinder(FacesConfig(frames=12), LimitsConfig(animation_frames=3)).find(tmp_path / "a")
+    assert (found.state, found.kind, found.frames_decoded) == (State.PARTIAL, "video", 3)
+    assert found.reason.startswith(
+        "an animation of 4 pictures is over the limit of 3 (preprocess.limits.animation_frames)"
+    )
+
+
+@pytest.mark.parametrize("reader", ["auto", "pyav"])
+def test_a_clip_may_change_its_size(tmp_path: Path, reader: str) -> None:
+    path = tmp_path / "grows.ts"
+    data = b""
+    for side in (320, 480):
+        write_clip(tmp_path / "a.mp4", (cv2.resize(frame, (side, side)) for frame in clip_frames(0, Label.REAL)))
+        with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "a.ts"), "w") as sink:
+            stream = sink.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    sink.mux(packet)
+        data += (tmp_path / "a.ts").read_bytes()
+    path.write_bytes(data)
+    found = FaceFinder(FacesConfig(frames=12, reader=reader), LimitsConfig()).find(path)
+    assert (found.state, found.frames_with_face) == (State.OK, 12)
 
 
 def test_damaged_clips_are_partial_with_a_reason(real_data: Path) -> None:

@@ -82,3 +82,20 @@ def test_frames_hidden_by_an_edit_list_are_not_shown(long_clip: Path, tmp_path: 
         (frame,) = video.frames([0])
         assert abs(float(frame.image.mean()) - 10) < 3
         assert video.damage == ""
+
+
+def test_what_a_budget_of_decoded_frames_reaches() -> None:
+    line = Timeline(tuple(map(float, range(100))), tuple(range(100)), tuple(range(0, 100, 10)))
+    assert line.within([5, 45, 95], 18) == [5, 45, 95]  # 6 frames each, from the keyframe on
+    assert line.within([5, 45, 95], 17) == [5, 45]
+    assert line.within([5, 15, 25], 26) == [5, 15, 25]  # neighbouring groups are decoded through
+    assert line.within([5, 15, 25], 25) == [5, 15]
+    assert line.within([5], 5) == []
+    assert line.within([], 5) == []
+    whole = Timeline(tuple(map(float, range(100))))  # no keyframes known: from the start
+    assert whole.within([5, 45, 95], 46) == [5, 45]
+
+
+def test_the_first_frames_alone() -> None:
+    line = Timeline((0.0, 0.5, 1.0, 1.5), (0, 5, 10, 15), (0, 2), 3)
+    assert line.first(2, "too many") == Timeline((0.0, 0.5), (0, 5), (0,), 3, "too many")

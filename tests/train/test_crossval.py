@@ -168,10 +168,12 @@ def test_finished_folds_are_not_trained_again(done: Path, tmp_path: Path) -> Non
     folder = interrupted(done, tmp_path / "killed")
     models = [folder / result["model"] for result in read_result(done)["results"]]
     (models[2].parent / "half").write_text("of the run that was killed")
+    (models[0].parent / ".tmp-1-curves.png").write_text("half")
     before = [model.stat().st_mtime_ns for model in models]
     assert resume(folder, "cpu") == folder
     assert [model.stat().st_mtime_ns for model in models[:2]] == before[:2]
     assert not models[2].exists()
+    assert not list(folder.rglob(".tmp-*"))
     again, whole = read_result(folder), read_result(done)
     assert [r["metrics"] for r in again["results"]] == [r["metrics"] for r in whole["results"]]
     assert again["mean"] == whole["mean"]

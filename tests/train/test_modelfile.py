@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from dfpipe.config import FacesConfig, HeadConfig, TrainConfig
 from dfpipe.errors import ModelFileError
+from dfpipe.files import sha256_file
+from dfpipe.train import modelfile
 from dfpipe.train.modelfile import ModelCard, load_model, read_card, save_model
 from dfpipe.train.models import FaceClassifier, create_model
 
@@ -133,9 +137,66 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:
-            return Path.touch, (trap,)
+            return Path.touch, (trap,)  # what torch saves and what pickle writes alike
 
     torch.save({"state_dict": Evil()}, tmp_path / "m.pt")
-    with pytest.raises(ModelFileError, match="not a model file"):
-        load_model(tmp_path / "m.pt")
+    for name in ("m.pt", "m.pth", "m.ckpt", "m.pkl", "m.safetensors", "m"):
+        path = tmp_path / name
+        path.write_bytes((tmp_path / "m.pt").read_bytes())
+        with pytest.raises(ModelFileError, match="is a pickle"):
+            load_model(path)
+    (tmp_path / "bare").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ModelFileError, match="is a pickle"):
+        load_model(tmp_path / "bare")
     assert not trap.exists()
+    torch.load(tmp_path / "m.pt", weights_only=False)  # the trap works
+    assert trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [
+        ({"image_size": 10**9, "architecture": "vit_base_patch16_224"}, "architecture"),
+        ({"image_size": 8000, "architecture": "vit_base_patch16_224"}, "tensors are not those of"),
+        ({"head": {"hidden": 1 << 40}}, "has the shape"),
+    ],
+)
+def test_a_card_that_describes_a_giant_costs_no_memory(saved: Path, card: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ModelFileError, match=reason):
+        load_model(rewritten(saved, card))
+
+
+def test_an_ensemble_of_too_many_is_refused(saved: Path) -> None:
+    with pytest.raises(ModelFileError, match="65 members, more than 64"):
+        read_card(rewritten(saved, {"ensemble": {"how": "mean-prob", "members": [{}] * 65}}))
+
+
+def test_a_card_nested_without_end_is_refused(saved: Path) -> None:
+    save_file(load_file(saved), saved, metadata={"dfpipe": "[" * 100_000})
+    with pytest.raises(ModelFileError, match="cannot be understood"):
+        read_card(saved)
+
+
+def test_a_file_that_changes_between_check_and_load_is_refused(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    build = modelfile._network
+
+    def slowly(card: ModelCard, file: Any) -> Any:
+        network = build(card, file)
+        change()
+        return network
+
+    def change() -> None:
+        data = bytearray(saved.read_bytes())
+        data[-1] ^= 1
+        saved.write_bytes(data)
+        os.utime(saved, ns=(0, 0))  # as if nobody had touched it for long
+
+    monkeypatch.setattr(modelfile, "_network", slowly)
+    with pytest.raises(ModelFileError, match="changed while it was read"):
+        load_model(saved)
+
+
+def test_the_hash_is_that_of_the_file(saved: Path) -> None:
+    assert load_model(saved).sha256 == sha256_file(saved)

@@ -123,8 +123,10 @@ def test_a_killed_search_goes_on_as_it_would_have(study: Tuned, config: Config, 
     first = tune(config, faces, tmp_path / "s", 1, PARAMS, "demo", "cpu")
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 's' / STUDY}")
     optuna.load_study(study_name="dfpipe", storage=storage).ask()  # killed while it ran
+    (first.folder / ".tmp-1-model.safetensors").write_text("half")
     rows = tune(config, faces, tmp_path / "s", 2, PARAMS, "demo", "cpu").trials
     assert [row["trial"] for row in rows] == [1, 3]
+    assert not list(first.folder.rglob(".tmp-*"))
     compared = [RATE, "train.batch_size", "train.balance", "value"]
     assert [[row[key] for key in compared] for row in rows] == [[row[key] for key in compared] for row in study.trials]
     assert rows[0] == first.trials[0]
