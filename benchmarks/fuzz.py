@@ -69,9 +69,8 @@ def main() -> None:
                 told = time.monotonic() - began
                 print(f"{told:6.0f} s  {seen.total} files, {kept} findings", flush=True)
     rate = seen.total / (time.monotonic() - began)
-    print(
-        f"\n{table(seen)}\n\n{seen.total} files, {rate:.1f}/s, {kept} findings; slowest: {seen.slowest[0]:.1f} s, {seen.slowest[1]}"
-    )
+    slowest, which = seen.slowest
+    print(f"\n{table(seen)}\n\n{seen.total} files, {rate:.1f}/s, {kept} findings; slowest: {slowest:.1f} s, {which}")
     sys.exit(1 if kept else 0)
 
 

@@ -4,15 +4,18 @@
     python benchmarks/fuzz_coverage.py TARGET [--seconds 600] [--keep DIR]
 
 Atheris (libFuzzer for Python) keeps the damaged files that reach new lines of dfpipe or of zipfile, and damages them further.
-Targets, sound files, mutators and what counts as a finding are those of benchmarks/fuzz.py; but one process reads all files
-here, and no worker that can be killed: a crash or hang ends the run and leaves its file in DIR. Clips and stills are left
-to benchmarks/fuzz.py: their decoders are C and tell nothing of their coverage. Exit 1 if anything is found.
+Targets, sound files, mutators and what counts as a finding are those of benchmarks/fuzz.py; but one process reads all
+files here, and no worker that can be killed: a crash or hang ends the run and leaves its file in DIR. Of archives and model files
+it is what dfpipe reads in a child of its own. Clips and stills are left to benchmarks/fuzz.py: their decoders are C and
+tell nothing of their coverage. Exit 1 if anything is found.
 """
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -21,18 +24,42 @@ import atheris
 # The mutators and targets are those of the tests.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "faults"))
 
-WATCHED = ["dfpipe.preprocess", "dfpipe.config", "dfpipe.infer.inputs", "dfpipe.train.modelfile", "zipfile"]
+WATCHED = ["dfpipe.preprocess", "dfpipe.config", "dfpipe.infer.inputs", "dfpipe.train.tensorfile", "zipfile"]
 
 with atheris.instrument_imports(include=WATCHED, enable_loader_override=False):
     import fuzz_targets
+
+    from dfpipe.config import LimitsConfig
+    from dfpipe.errors import MediaError
+    from dfpipe.preprocess.listings import list_task
+    from dfpipe.train.tensorfile import check_header
 from mutate import mutate  # noqa: E402  (dfpipe must be imported first where it is watched)
+
+
+def listing(path: Path) -> object:
+    """What a zip archive holds."""
+    return list_task(path, limits=LimitsConfig())
+
+
+def header(path: Path) -> object:
+    """The header of a model file."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    return check_header((data[8 : 8 + length], max(0, len(data) - 8 - length)))
+
+
+TARGETS = {
+    **{name: target for name, target in fuzz_targets.TARGETS.items() if name not in ("clip", "still", "zip_stills")},
+    "zip": replace(fuzz_targets.TARGETS["zip"], read=listing, errors=(MediaError,)),
+    "model": replace(fuzz_targets.TARGETS["model"], read=header),
+}
 
 
 class Fuzzer:
     """Feeds files to one target and keeps those that found something new."""
 
     def __init__(self, name: str, folder: Path, keep: Path) -> None:
-        self._name, self._keep, self._target = name, keep, fuzz_targets.TARGETS[name]
+        self._name, self._keep, self._target = name, keep, TARGETS[name]
         self._path = folder / "case" / self._target.name
         for other in (self._path, *(folder / "case" / beside for beside in self._target.beside)):
             other.parent.mkdir(parents=True, exist_ok=True)
@@ -67,12 +94,12 @@ class Fuzzer:
 def main() -> None:
     """Runs until the time is up; libFuzzer prints what it reaches (cov: lines, corp: files kept)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=sorted(set(fuzz_targets.TARGETS) - {"clip", "still"}))
+    parser.add_argument("target", choices=sorted(TARGETS))
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
     args = parser.parse_args()
     args.keep.mkdir(parents=True, exist_ok=True)
-    fuzz_targets.start()
+    logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="dfpipe-fuzz-") as name:
         fuzzer = Fuzzer(args.target, Path(name), args.keep)
         words = [

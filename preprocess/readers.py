@@ -189,7 +189,7 @@ def open_still(source: Path | bytes, limits: LimitsConfig | None = None) -> Stil
 
 
 def _in_memory(source: Path | bytes, size: int) -> io.BytesIO | Path:
-    """What Pillow opens: bytes where that is possible, for a read of a file takes as much memory as a chunk claims to have."""
+    """What Pillow opens: bytes where they fit, for reading a file takes as much memory as a chunk claims to need."""
     if isinstance(source, Path) and size > MAX_IN_MEMORY:
         return source
     return io.BytesIO(source.read_bytes() if isinstance(source, Path) else source)
