@@ -3,11 +3,11 @@
     pip install atheris
     python benchmarks/fuzz_coverage.py TARGET [--seconds 600] [--keep DIR]
 
-Atheris (libFuzzer for Python) keeps the damaged files that reach new lines of dfpipe or of zipfile, and damages them further.
-Targets, sound files, mutators and what counts as a finding are those of benchmarks/fuzz.py; but one process reads all
-files here, and no worker that can be killed: a crash or hang ends the run and leaves its file in DIR. Of archives and model files
-it is what dfpipe reads in a child of its own. Clips and stills are left to benchmarks/fuzz.py: their decoders are C and
-tell nothing of their coverage. Exit 1 if anything is found.
+Atheris (libFuzzer for Python) keeps the damaged files that reach new lines of dfpipe or of zipfile, and damages them
+further. Targets, sound files, mutators and what counts as a finding are those of benchmarks/fuzz.py; but one process reads
+all files here, and no worker that can be killed: a crash or hang ends the run and leaves its file in DIR. Of archives and
+model files it is what dfpipe reads in a child of its own. Clips and stills are left to benchmarks/fuzz.py: their decoders
+are C and tell nothing of their coverage. Exit 1 if anything is found.
 """
 
 import argparse

@@ -148,7 +148,9 @@ def read_faces(folder: Path) -> FacesConfig:
     path = folder / CONFIG
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))["preprocess"]["faces"]
-        return from_mapping(FacesConfig, dict(values), "preprocess.faces.")
+        if not isinstance(values, dict):
+            raise TypeError("no settings")
+        return from_mapping(FacesConfig, values, "preprocess.faces.")
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is missing or damaged: run the same 'dfpipe extract' again") from error
     except ConfigError as error:
