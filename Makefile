@@ -8,8 +8,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/dfpipe demo
 
+# Two processes, each with one thread: half of the tests wait for processes of their own. See tests/conftest.py.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Style and types. mypy cannot see through an editable install, so it reads a copy.
 check: .venv/installed

@@ -10,11 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from sklearn import metrics as sk
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from dfpipe.errors import DataError, UsageError
 
@@ -48,6 +44,7 @@ def probabilities(logits: NDArray[Any], calibration: Mapping[str, Any] | None) -
 
 def fit_temperature(truth: Truth, logits: Values) -> dict[str, Any]:
     """One number by which logits are divided (Guo et al., ICML 2017); the order of scores stays."""
+    from scipy.optimize import minimize_scalar  # judging fits nothing, and should not wait a second for what fits
 
     def loss(log_t: float) -> float:
         z = logits / np.exp(log_t)
@@ -59,6 +56,8 @@ def fit_temperature(truth: Truth, logits: Values) -> dict[str, Any]:
 
 def fit_platt(truth: Truth, logits: Values) -> dict[str, Any]:
     """Slope and offset (Platt, Advances in Large Margin Classifiers, 1999), with his targets short of 0 and 1."""
+    from sklearn.linear_model import LogisticRegression
+
     fakes = int(truth.sum())
     reals = len(truth) - fakes
     targets = np.where(truth == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
@@ -74,6 +73,8 @@ def fit_platt(truth: Truth, logits: Values) -> dict[str, Any]:
 
 def fit_isotonic(truth: Truth, logits: Values) -> dict[str, Any]:
     """Any rising steps (Zadrozny and Elkan, KDD 2002), kept as far from 0 and 1 as Laplace's rule for so many clips says."""
+    from sklearn.isotonic import IsotonicRegression
+
     margin = 1 / (len(truth) + 2)
     steps = IsotonicRegression(y_min=margin, y_max=1 - margin, out_of_bounds="clip").fit(expit(logits), truth)
     return {"p_in": steps.X_thresholds_.tolist(), "p_out": steps.y_thresholds_.tolist()}
@@ -146,7 +147,9 @@ def best_threshold(truth: Truth, p_fake: Values, rule: str, value: float = 0.0) 
         rule: A key of `THRESHOLDS`.
         value: Its number; see `parse_rule`.
     """
-    fpr, tpr, at = sk.roc_curve(truth, p_fake, drop_intermediate=False)
+    from sklearn.metrics import roc_curve
+
+    fpr, tpr, at = roc_curve(truth, p_fake, drop_intermediate=False)
     best = int(np.argmax(THRESHOLDS[rule](fpr, tpr, truth, value)))
     if best == 0:  # nothing is called fake
         return float((1 + at[1]) / 2)

@@ -27,7 +27,7 @@ def demo(out: Path) -> None:
 @click.option("--selftest", is_flag=True, help="Also judge two made clips and compare with the stored answers.")
 @voice
 def doctor(selftest: bool) -> None:
-    """Check whether this install can do the main job.
+    """Check whether this install can do the main job, and safely.
 
     \b
     Example:
@@ -38,7 +38,7 @@ def doctor(selftest: bool) -> None:
     checks = [*room.examine(click.echo), *([room.selftest(click.echo)] if selftest else [])]
     failed = [check for check in checks if not check.passed]
     if failed:
-        raise DfpipeError(f"this install cannot do the main job: {', '.join(check.name for check in failed)} failed")
+        raise DfpipeError(f"this install is not sound: {', '.join(check.name for check in failed)} failed")
     click.echo("the main job can run here")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from dfpipe.floors import FFMPEG, below, holes_in, installed_versions
 from dfpipe.preprocess.ffmpeg import ffmpeg_version
 
 MIN_PYTHON = (3, 11)
@@ -69,13 +70,23 @@ def _gpu() -> str:
 
 
 def _decoders() -> str:
-    import av
-    import decord
+    """Every wheel brings an FFmpeg of its own, and none is newer than its wheel."""
+    inside = {package: ffmpeg_version(package) for package in ("av", "decord2", "opencv-python-headless")}
+    for package, floor in FFMPEG.items():
+        if below(inside[package], floor):
+            raise RuntimeError(
+                f"{package} {metadata.version(package)} carries FFmpeg {inside[package]}, which has {floor.holes}: "
+                f"install a newer {package}, with FFmpeg {floor.version} or later inside"
+            )
+    return ", ".join(f"{name} {metadata.version(name)} (FFmpeg {version})" for name, version in inside.items())
 
-    return (
-        f"av {av.__version__} (FFmpeg {ffmpeg_version('av')}), "
-        f"decord {decord.__version__} (FFmpeg {ffmpeg_version('decord2')})"
-    )
+
+def _known_holes() -> str:
+    installed = installed_versions()
+    holes = holes_in(installed)
+    if holes:
+        raise RuntimeError("; ".join(holes))
+    return ", ".join(f"{name} {version}" for name, version in installed.items())
 
 
 def _packages() -> str:
@@ -153,6 +164,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "torch": _torch,
     "gpu": _gpu,
     "decoders": _decoders,
+    "known holes": _known_holes,
     "packages": _packages,
     "current folder": _folder,
     "face detector": _detector,

@@ -20,6 +20,7 @@ DOORS = {
     "flags",
     "demo",
     "doctor",
+    "floors",
     "__main__",
 }
 MAY_IMPORT = {  # room -> what of dfpipe it may know
@@ -81,3 +82,31 @@ def test_nothing_unpickles() -> None:
         for line in text.splitlines():
             if "torch.load(" in line:
                 assert "weights_only=True" in line, path
+
+
+# What decodes pictures or clips, and the only modules that may. Bytes from strangers go to preprocess/readers.py,
+# which knows the limits and runs in a killable child; the others read what dfpipe itself wrote. OpenCV's and
+# torchvision's readers of clips, and the readers behind scikit-image and matplotlib, are never asked.
+DECODERS = {
+    "av.open(": {
+        "preprocess/readers.py",
+        "pipeline/demo.py",
+        "infer/degradations.py",
+        "infer/overlay.py",
+    },  # three write
+    "decord.VideoReader(": {"preprocess/readers.py"},
+    "Image.open(": {"preprocess/readers.py"},
+    "cv2.imread(": {"train/dataset.py"},  # crops that extraction wrote
+    "cv2.imdecode(": {"preprocess/looks.py", "train/degrade.py"},  # such crops; what it has just encoded
+    "VideoCapture": set(),
+    "torchvision.io": set(),
+    "skimage.io": set(),
+    "imageio": set(),
+    "plt.imread": set(),
+}
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_only_the_readers_parse_what_strangers_send(decoder: str) -> None:
+    found = {str(path.relative_to(ROOT)) for path in MODULES if decoder in path.read_text(encoding="utf-8")}
+    assert found == DECODERS[decoder]

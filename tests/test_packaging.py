@@ -6,8 +6,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import dfpipe
+from dfpipe.floors import FLOORS
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,3 +63,19 @@ def test_pyproject_holds_no_second_truth() -> None:
 def test_no_two_packages_that_overwrite_each_other(setup: configparser.ConfigParser) -> None:
     wanted = {line.split(">")[0].split("=")[0] for line in lines(setup["options"]["install_requires"])}
     assert not {"decord", "opencv-python"} & wanted
+
+
+def bounds(setup: configparser.ConfigParser) -> dict[str, list[Version]]:
+    """Every lower bound in setup.cfg, by package: the extras name some again."""
+    texts = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    found: dict[str, list[Version]] = {}
+    for requirement in (Requirement(line) for text in texts for line in lines(text)):
+        lowest = [Version(part.version) for part in requirement.specifier if part.operator in (">=", "==")]
+        found.setdefault(requirement.name, []).append(max(lowest, default=Version("0")))
+    return found
+
+
+def test_no_lower_bound_lets_a_known_hole_in(setup: configparser.ConfigParser) -> None:
+    wanted = bounds(setup)
+    for floor in FLOORS:
+        assert min(wanted[floor.package]) >= Version(floor.version), f"{floor.package}: {floor.holes}"

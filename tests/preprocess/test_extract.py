@@ -76,15 +76,15 @@ def test_finished_inputs_are_not_opened_again_and_changed_ones_are(
     clips: Path, tmp_path: Path, small_config: Config
 ) -> None:
     source = tmp_path / "in"
-    shutil.copytree(clips, source)
+    shutil.copytree(clips, source, ignore=shutil.ignore_patterns("source_[4-7].mp4"))
     out = tmp_path / "out"
     assert extract([source], [], out, small_config, engine="serial").resumed == 0
     before = tree(out)
     again = extract([source], [], out, small_config, engine="serial")
-    assert (again.resumed, again.inputs) == (16, 16)
+    assert (again.resumed, again.inputs) == (8, 8)
     assert tree(out) == before
     write_clip(source / "real" / "source_0.mp4", clip_frames(9, Label.REAL))
-    assert extract([source], [], out, small_config, engine="serial").resumed == 15
+    assert extract([source], [], out, small_config, engine="serial").resumed == 7
     assert len(read_manifest(out)) == len(list((out / "crops").rglob("*.jpg"))) + _orphans(out)
     assert extract([source], [], out, load_config("demo", ["preprocess.jpeg_quality=80"]), engine="serial").resumed == 0
 
@@ -100,14 +100,15 @@ def test_workers_and_engine_change_nothing(clips: Path, tmp_path: Path, faces: P
     assert tree(tmp_path / "two") == tree(faces)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_run_again(clips: Path, tmp_path: Path, faces: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "dfpipe", "extract", "--videos", str(clips), "--out", str(out), "--config", "demo"]
     command += ["--set", "preprocess.faces.frames=6", "--engine", "serial", "-q"]
     for wanted in (1, 5, 11):  # inputs finished before the kill
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.time() + 120
-        while len(list((out / "crops").glob("*/*"))) < wanted and time.time() < deadline and run.poll() is None:
+        deadline = time.monotonic() + 120
+        while len(list((out / "crops").glob("*/*"))) < wanted and time.monotonic() < deadline and run.poll() is None:
             time.sleep(0.02)
         run.send_signal(signal.SIGKILL)
         run.wait()

@@ -38,6 +38,7 @@ def last_weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "last.safetensors")
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_with_the_doubled_batch(faces: Path, tmp_path: Path) -> None:
     stages = "[{free: last 1, epochs: 1}, {free: all, epochs: 1}]"
     values = {"samples_per_epoch": 44, "stages": stages}  # the last step is not a whole one
@@ -59,8 +60,9 @@ def test_two_processes_train_like_one_with_the_doubled_batch(faces: Path, tmp_pa
     assert "2 processes x 4 crops a step" in two.stderr
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch_and_resumed(faces: Path, tmp_path: Path) -> None:
-    values = {"epochs": 2, "samples_per_epoch": 600, "batch_size": 4, "checkpoint_minutes": 5e-4, "ema": 0.9}
+    values = {"epochs": 1, "samples_per_epoch": 600, "batch_size": 4, "checkpoint_minutes": 5e-4, "ema": 0.9}
     subprocess.run([sys.executable, *words(faces, tmp_path / "whole", **values)], check=True, capture_output=True)
     killed = subprocess.Popen([sys.executable, *words(faces, tmp_path / "killed", **values)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

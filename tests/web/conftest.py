@@ -44,7 +44,7 @@ class Server:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         self.url = line.split()[-1].rstrip("/") if line else ""
-        self.client = httpx.Client(base_url=self.url or "http://unused", timeout=30)
+        self.client = httpx.Client(base_url=self.url or "http://unused", timeout=60)
 
     def ready(self) -> "Server":
         """Waits for the model."""
@@ -117,7 +117,7 @@ class Server:
         """Ends it. Returns what it wrote on stderr."""
         self.client.close()
         self.process.send_signal(sign)
-        return self.process.communicate(timeout=30)[1]
+        return self.process.communicate(timeout=90)[1]
 
 
 def children(parent: int) -> list[int]:

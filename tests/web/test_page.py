@@ -214,6 +214,7 @@ def forged(service: Any) -> Iterator[Callable[[str, str], str]]:
 # ---- from a file to a verdict ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_clip_from_disk_shows_its_progress_then_its_verdict(browser: Browser, media: dict[str, Path]) -> None:
     browser.open()
     assert "at most 2 MB each" in browser.wait("#limits", "MP4").text
@@ -409,6 +410,7 @@ def test_a_file_that_is_too_big(browser: Browser, media: dict[str, Path]) -> Non
     assert message.startswith("The file is too big for this server")
 
 
+@pytest.mark.slow
 def test_a_full_queue_is_waited_for(browser: Browser, media: dict[str, Path], service: Any, tmp_path: Path) -> None:
     service.idle()
     files = [tmp_path / f"clip {i}.mp4" for i in range(3)]
