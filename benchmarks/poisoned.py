@@ -4,8 +4,8 @@
 
 Makes tiny stills and a few tiny clips, all different, and judges and extracts them twice: all sound, and with one in a
 hundred replaced by what hurts: empty files, text, cuts, lying heads, bombs of pixels and of frames, a clip that decodes
-for minutes, damaged clips, links to nowhere, pipes. While the poisoned run works, a worker is killed every so often, as
-by a decoder that crashes. The wall limit of an input is `--seconds-per-input` in both runs. Prints a table for each run,
+for minutes, damaged clips, links to nowhere, pipes. While the poisoned run works, a worker is killed now and then, as by
+a decoder that crashes. The wall limit of an input is `--seconds-per-input` in both runs. Prints a table for each run,
 the time per input of one against the other, and the disk taken by reports; exit 1 if a line is off.
 """
 
@@ -38,10 +38,11 @@ from mutate import mutate
 from PIL import Image as PillowImage
 
 from dfpipe.preprocess.manifest import read_inputs
+from dfpipe.types import State
 
 POISON_EVERY = 100
 CLIP_EVERY = 50  # one input in so many is a clip
-KILL_EVERY_S = 30.0  # a worker dies so often in a poisoned run ...
+KILL_EVERY_S = 30.0  # between two deaths of workers in a poisoned run ...
 STARTED_S = 30.0  # ... and is then as old at least, so that it is at work
 
 
@@ -158,8 +159,8 @@ def make(folder: Path, count: int, poisoned: bool) -> Counter[str]:
         path = place / f"{number:05d}{'.mp4' if is_clip else '.jpg'}"
         place.mkdir(parents=True, exist_ok=True)
         kind = "sound"
-        if poisoned and number % POISON_EVERY == POISON_EVERY // 2:
-            turn = number // POISON_EVERY
+        turn = number // POISON_EVERY
+        if poisoned and number % POISON_EVERY == POISON_EVERY // 2 + turn % 2:  # in turn among clips and stills
             kind = "endless" if turn == 1 else poison[turn % len(poison)]
         kinds[kind] += 1
         if kind in ODD_FILES:
@@ -180,15 +181,16 @@ Result = tuple[Watched, list[Check]]
 
 
 class Killer:
-    """Kills the oldest worker of a run every so often, as a decoder that crashes does."""
+    """Kills the oldest worker of a run a few times, as a decoder that crashes does."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int) -> None:
+        self._times = times
         self._next = KILL_EVERY_S
         self.killed = 0
 
     def __call__(self, run: Run, age: float) -> None:
         """Called at every look at the run."""
-        if age < self._next:
+        if age < self._next or self.killed == self._times:
             return
         workers = [(_worker_age(pid), pid) for pid in run.left()]
         oldest, pid = max(workers, default=(0.0, 0))
@@ -231,7 +233,8 @@ def extract(
     regular = sum(path.is_file() for path in folder.glob("*/*/*"))
     told = Check("no files at all", str(count - regular))
     checks = [*state_checks(states, regular), told, internal([str(row["reason"]) for row in rows])]
-    return seen, [*checks, *usual_checks(seen, out, 0)]
+    failed = sum(number for state, number in states.items() if state not in (State.OK, State.PARTIAL, State.NO_FACE))
+    return seen, [*checks, *usual_checks(seen, out, failed)]
 
 
 COMMANDS: Mapping[str, Callable[..., Result]] = {"infer": infer, "extract": extract}
@@ -249,6 +252,7 @@ def main() -> None:
     parser.add_argument("--commands", default="infer,extract")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds-per-input", type=float, default=10)
+    parser.add_argument("--kills", type=int, default=3, help="Of workers, in each poisoned run.")
     parser.add_argument("--seconds", type=float, default=7200, help="A run is stopped after so long.")
     args = parser.parse_args()
     limit = [f"preprocess.limits.{name}={args.seconds_per_input:g}" for name in ("seconds", "seconds_at_most")]
@@ -261,7 +265,7 @@ def main() -> None:
         for command in args.commands.split(","):
             took = {}
             for kind in kinds:
-                out, killer = Path(name, f"{command}_{kind}"), Killer() if kind == "poisoned" else None
+                out, killer = Path(name, f"{command}_{kind}"), Killer(args.kills) if kind == "poisoned" else None
                 where = Path(name, f"run_{command}_{kind}")
                 seen, checks = COMMANDS[command](Path(name, kind), out, where, words, args.seconds, killer, args.count)
                 took[kind] = seen.seconds
