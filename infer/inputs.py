@@ -99,7 +99,10 @@ def _matches(word: str) -> list[Path]:
     parts = Path(word).parts
     first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     # pathlib's `**` does not follow links to folders, unlike that of the module glob, which runs round in circles of them.
-    found = sorted(Path(*parts[:first]).glob(str(Path(*parts[first:]))))
+    try:
+        found = sorted(Path(*parts[:first]).glob(str(Path(*parts[first:]))))
+    except ValueError as error:
+        raise SourceError(f"{word} is not a pattern ({error}): write a/**/*.mp4 for all folders below a") from error
     if not found:
         raise SourceError(
             f"nothing matches {word}: quote a pattern so that the shell leaves it alone, or name a folder"
@@ -118,7 +121,7 @@ def _lines(path: Path) -> list[str]:
 
 def _files(path: Path, skip: Path | None) -> Iterator[tuple[Path, bool]]:
     """What was named, or all files in a folder that was, each with whether it was named itself."""
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for names that are too long
         yield from ((file, False) for file in walk(path, skip))
     else:
         yield path, True

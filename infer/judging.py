@@ -14,7 +14,7 @@ from typing import Any
 from dfpipe import __version__
 from dfpipe.config import to_mapping
 from dfpipe.errors import ConfigError, MediaError
-from dfpipe.files import as_text, atomic_folder, sha256_file
+from dfpipe.files import atomic_folder, sha256_file
 from dfpipe.infer.detector import Detector, Judged
 from dfpipe.infer.drawing import Mark
 from dfpipe.infer.heatmap import check_heatmap
@@ -22,6 +22,7 @@ from dfpipe.infer.inputs import Upload
 from dfpipe.infer.overlay import OverlayJob, overlay_task, start_overlay
 from dfpipe.infer.report import OVERLAY, PAGE, write_report
 from dfpipe.infer.verdicts import Facts, Line, VerdictFolder, folder_name, to_json
+from dfpipe.names import as_text
 from dfpipe.types import State
 from dfpipe.workers import run_all
 

@@ -7,7 +7,7 @@ from typing import Any
 from dfpipe.infer.page import figure, share
 from dfpipe.infer.record import EVALUATIONS, SHIPPED, SHIPPED_METRICS, STRESS
 from dfpipe.infer.summary import TITLES, stress_markdown, with_interval
-from dfpipe.preprocess.charts import plain
+from dfpipe.names import printable
 from dfpipe.train.modelfile import ModelCard, read_card
 
 LIMITS = """\
@@ -199,7 +199,7 @@ def _licence(card: ModelCard) -> str:
 
 def _text(text: str) -> str:
     """A name that cannot become Markdown or HTML of its own."""
-    escaped = plain(text).replace("\\", "\\\\")
+    escaped = printable(text).replace("\\", "\\\\")
     for sign in "`*_[]<>|#":
         escaped = escaped.replace(sign, f"\\{sign}")
     return escaped

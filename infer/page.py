@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Any
 
 from dfpipe.errors import UsageError
-from dfpipe.preprocess.charts import plain
+from dfpipe.names import printable
 from dfpipe.preprocess.looks import png_uri
 
 _LIBRARIES = ("matplotlib",)
@@ -39,7 +39,7 @@ def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
         lstrip_blocks=True,
         loader=FunctionLoader(_template),
     )
-    environment.filters |= {"plain": lambda text: plain(str(text)), "share": share}
+    environment.filters |= {"plain": lambda text: printable(str(text)), "share": share}
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     environment.filters |= {"figure": figure, "span": span, "number": number}
     charts = {name: png_uri(data) for name, data in pictures.items()}

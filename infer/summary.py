@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfpipe.files import as_cell, atomic_file
+from dfpipe.files import atomic_file
 from dfpipe.infer.page import figure, share, span
-from dfpipe.preprocess.charts import plain
+from dfpipe.names import as_cell, printable
 
 SUMMARY_CSV, SUMMARY_MD = "summary.csv", "summary.md"
 SHOWN = (
@@ -110,4 +110,4 @@ def with_interval(found: Mapping[str, Any], metric: str) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(plain(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from dfpipe.names import printable
+
 HEADER = "verdict    p_fake  input"
 _INDENT = " " * 19  # under the name of the input
 _MIN_WIDTH = 40  # columns; narrower terminals wrap by themselves
@@ -37,11 +39,6 @@ def paragraph(line: Mapping[str, Any], width: int, colour: bool, note: str = "")
         wrapped = textwrap.wrap(text, room, break_on_hyphens=False)
         rows += [_INDENT + _coloured(row, _DIM, colour) for row in wrapped]
     return "\n".join(rows)
-
-
-def printable(text: str) -> str:
-    """Text without the control characters by which a file name could rewrite the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _number(line: Mapping[str, Any]) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 
 from dfpipe import __version__
 from dfpipe.errors import UsageError
-from dfpipe.files import as_cell, as_text, atomic_file, disk_errors, locked, sweep
+from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.infer.inputs import Upload
 from dfpipe.ledger import Ledger
+from dfpipe.names import as_cell, as_text
 from dfpipe.types import FaceBox, FrameScore, PersonVerdict, Segment, Verdict, VideoInfo
 
 JSONL, CSV, LEDGER = "verdicts.jsonl", "verdicts.csv", "ledger.sqlite"

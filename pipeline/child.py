@@ -47,6 +47,11 @@ def allow(seconds: float) -> None:
         _pipe.send(Allow(seconds))
 
 
+def is_child() -> bool:
+    """Whether this process is one of those: what it parses is isolated already."""
+    return _pipe is not None
+
+
 def serve(pipe: Connection, start: Callable[[], None], bounds: LimitsConfig, parent: int, folder: str) -> None:
     """The whole life of a child.
 

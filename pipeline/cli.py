@@ -13,6 +13,7 @@ import click
 
 from dfpipe import __version__, cli_evaluate, cli_infer, cli_model, cli_preprocess, cli_train, cli_trunk, cli_web
 from dfpipe.errors import DfpipeError, Interrupted, ResourceError
+from dfpipe.names import printable
 from dfpipe.signals import Terminated, stoppable
 
 TERMINATED = 143  # as a shell tells of a program that ended by SIGTERM
@@ -45,7 +46,7 @@ class _Doors(click.Group):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             failure = ResourceError("no space left on the disk: free some and run the same command again")
-        click.echo(f"Error: {failure}", err=True)
+        click.echo(f"Error: {printable(str(failure))}", err=True)
         ctx.exit(failure.exit_code)
 
 

@@ -254,7 +254,7 @@ def _detectors(models: tuple[Path, ...], device: str, config: Any) -> Any:
 def _print_reports(results: Any) -> None:
     """The classification report of each model, per clip."""
     from dfpipe.infer.page import share
-    from dfpipe.infer.terminal import printable
+    from dfpipe.names import printable
     from dfpipe.train.metrics import report_text
 
     for name, model in results["models"].items():

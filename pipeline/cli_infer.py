@@ -137,7 +137,7 @@ def _model_line(detector: Any) -> str:
 
 
 def _tell_passed_over(names: tuple[str, ...]) -> None:
-    from dfpipe.infer.terminal import printable
+    from dfpipe.names import printable
 
     if names:
         first = ", ".join(printable(Path(name).name) for name in names[:3]) + (", ..." if len(names) > 3 else "")

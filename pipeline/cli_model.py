@@ -75,7 +75,7 @@ def card(file: Path, out: Path | None) -> None:
 
 def _lines(facts: dict[str, Any], card: Any) -> list[str]:
     """Everything as `name  value`, folded at `WIDTH` columns."""
-    from dfpipe.infer.terminal import printable
+    from dfpipe.names import printable
 
     told = {
         "name": card.name,

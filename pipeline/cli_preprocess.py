@@ -134,7 +134,7 @@ def _extract_json(summary: Any) -> dict[str, Any]:
 
 
 def _extract_text(summary: Any) -> str:
-    from dfpipe.infer.terminal import printable
+    from dfpipe.names import printable
 
     lines = [f"{state:<12} {count:>7}" for state, count in sorted(summary.states.items())]
     lines.append(f"{'inputs':<12} {summary.inputs:>7}   ({summary.resumed} of them finished by an earlier run)")

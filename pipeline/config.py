@@ -6,6 +6,7 @@ An unknown key or a wrong type is an error that names the dotted path.
 
 import dataclasses
 import itertools
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -222,7 +223,7 @@ class TrainConfig:
         _require(_is_free(self.free), f"train.free {FREE_FORMS}, not {self.free!r}")
         for name, known in (("pretrained", ("auto", "imagenet", "none")), ("class_weights", ("none", "balanced"))):
             value = getattr(self, name)
-            _require(value in known, f"train.{name} must be one of {', '.join(known)}, not {value!r}")
+            _require(value in known, f"train.{name} must be one of {', '.join(known)}, not {_shown(value)}")
         _require(self.loader_workers >= -1, "train.loader_workers must be -1 (as many as cores) or a number")
         _require(
             self.balance != "paired" or self.batch_size % 2 == 0,
@@ -348,8 +349,12 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
 def _parse(text: str, what: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{what} is not valid YAML: {' '.join(str(error).split())}") from error
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # also a date or number that cannot be, brackets without end
+        raise ConfigError(f"{what} is not valid YAML: {error}") from error
 
 
 def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -362,21 +367,21 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 def _coerce(hint: Any, value: Any, where: str) -> Any:
     """Checks one value against its annotation; whole numbers pass as floats, lists as tuples."""
     if dataclasses.is_dataclass(hint):
-        _require(isinstance(value, Mapping), f"{where} holds settings, not the value {value!r}")
+        _require(isinstance(value, Mapping), f"{where} holds settings, not the value {_shown(value)}")
         return from_mapping(typing.cast(type, hint), value, where + ".")
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)
         if inner[-1] is Ellipsis:
-            _require(isinstance(value, list | tuple), f"{where} must be a list, not {value!r}")
+            _require(isinstance(value, list | tuple), f"{where} must be a list, not {_shown(value)}")
             inner = inner[:1] * len(value)
         ok = isinstance(value, list | tuple) and len(value) == len(inner)
-        _require(ok, f"{where} must be a list of {len(inner)} values, not {value!r}")
+        _require(ok, f"{where} must be a list of {len(inner)} values, not {_shown(value)}")
         return tuple(_coerce(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True)))
     if hint is float and isinstance(value, str):
         value = _as_float(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    _require(type(value) is hint, f"{where} must be {_name(hint)}, not {value!r}")
+    _require(type(value) is hint, f"{where} must be {_name(hint)}, not {_shown(value)}")
     return value
 
 
@@ -386,6 +391,13 @@ def _as_float(text: str) -> Any:
         return float(text)
     except ValueError:
         return text
+
+
+def _shown(value: Any) -> str:
+    """A value from a file, in short: ten references of YAML can stand for more text than there is memory."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    return short.repr(value)
 
 
 def _name(hint: Any) -> str:

@@ -13,7 +13,8 @@
     +-- ResourceError           5   out of disk or memory; finished work is intact
     +-- Interrupted           130   stopped by Ctrl-C (143: by SIGTERM); finished work is intact
 
-A message says what is wrong and what to do about it, in one line.
+A message says what is wrong and what to do about it, in one line of bounded length, whatever a file or another library
+put into it.
 """
 
 import difflib
@@ -24,11 +25,17 @@ from dfpipe.types import State
 
 T = TypeVar("T")
 
+MAX_MESSAGE = 2000  # characters: more than any person reads, and the size of a line in reports and tables
+_KEPT_AT_END = 300  # of them: what to do about it stands at the end
+
 
 class DfpipeError(Exception):
     """Base of all errors raised on purpose."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_one_line(message))
 
 
 class UsageError(DfpipeError):
@@ -118,6 +125,14 @@ class Interrupted(DfpipeError):
     """Stopped by the user or the system; what was finished before is intact."""
 
     exit_code = 130
+
+
+def _one_line(message: str) -> str:
+    """Line breaks as spaces, and the middle of what is too long left out."""
+    line = " ".join(message.split()) if "\n" in message or "\r" in message else message
+    if len(line) <= MAX_MESSAGE:
+        return line
+    return f"{line[: MAX_MESSAGE - _KEPT_AT_END - 5]} ... {line[-_KEPT_AT_END:]}"
 
 
 def choose(table: Mapping[str, T], name: str, what: str) -> T:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from dfpipe.errors import ResourceError, UnreadableMedia, UsageError
 
@@ -22,8 +21,6 @@ SCRATCH = "dfpipe-scratch-"  # prefix of folders among the system's temporary on
 SCRATCH_AGE_S = 60.0  # one that is younger may not have got its lock yet
 
 _FLUSHES = 16  # at a time; they only wait
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that starts so is run by spreadsheets
 
 
 @contextlib.contextmanager
@@ -197,16 +194,6 @@ def _remove(leftover: Path) -> None:
         shutil.rmtree(leftover)
     else:
         leftover.unlink(missing_ok=True)
-
-
-def as_text(name: str) -> str:
-    """A file name as text that databases and tables can hold: bytes that are no UTF-8 are spelled out, as caf\\xe9."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
-def as_cell(value: Any) -> Any:
-    """A value for a CSV table that spreadsheets take as text, never as a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def sha256_file(path: Path) -> str:

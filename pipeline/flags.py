@@ -63,7 +63,9 @@ class _BarHandler(logging.Handler):
         """Writes one line."""
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        from dfpipe.names import printable
+
+        tqdm.write(printable(self.format(record)), file=sys.stderr)
 
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout, all else on stderr.")

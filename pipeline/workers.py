@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import current_process
 from typing import Any, Generic, TypeVar
 
+from dfpipe.child import is_child
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import DfpipeError, MediaError, TooLargeMedia, UsageError, choose
 from dfpipe.pool import UNGUARDED, Pool
@@ -34,7 +35,7 @@ def run_all(
             is in flight goes on, and the next input is asked for again at once, so a source that waits for inputs may
             sleep a little before each None.
         setup: Module-level function called once in every process before its first input, to load networks.
-        engine: A key of `ENGINES`.
+        engine: A key of `ENGINES`. Inside one of its own processes everything is worked on in that process.
         workers: Processes; 0 = one per core.
         bounds: What one input may cost; `serial` cannot enforce them.
 
@@ -43,6 +44,8 @@ def run_all(
         DfpipeError: `setup` failed.
     """
     runner = choose(ENGINES, engine, "engine")
+    if is_child():  # it may start no process, and need not
+        runner = _serial
     return runner(task, inputs, setup, workers or default_workers(), bounds or LimitsConfig())
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dfpipe.names import printable
 from dfpipe.preprocess.tallies import Spread, Values
 
 if TYPE_CHECKING:
@@ -21,11 +22,6 @@ OTHER_COLOUR = "#56626B"
 WIDTH_IN, DPI = 4.6, 170  # in the 330 px that a phone leaves, an inch is 72 px: type of 10 pt is then 10 px high
 MOST_BARS = 20  # rows of a bar chart; what is beyond stands in the table only
 NAME_CHARS = 22  # of a row's name; the whole name stands in the table
-
-
-def plain(text: str) -> str:
-    """Makes control characters, line ends and undecodable bytes of a name visible as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def bars(title: str, unit: str, table: Mapping[str, Mapping[str, int]]) -> bytes:
@@ -103,7 +99,7 @@ def _few_whole_ticks() -> "MaxNLocator":
 
 def short(name: str) -> str:
     """A name as it fits beside a chart: its start and its end."""
-    text = plain(name)
+    text = printable(name)
     return text if len(text) <= NAME_CHARS else f"{text[: NAME_CHARS // 2]}…{text[-NAME_CHARS // 2 + 1 :]}"
 
 

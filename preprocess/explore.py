@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dfpipe.errors import SourceError, UsageError
-from dfpipe.files import as_cell, atomic_file, disk_errors, locked, sweep
+from dfpipe.files import atomic_file, disk_errors, locked, sweep
+from dfpipe.names import as_cell, printable
 from dfpipe.preprocess import charts
 from dfpipe.preprocess.looks import by_label, jpeg_uri, png_uri, sheet, sheet_rows, thumbs
 from dfpipe.preprocess.manifest import Manifest, read_inputs, read_manifest
@@ -130,7 +131,7 @@ def _page(
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["plain"] = lambda text: charts.plain(str(text))
+    environment.filters["plain"] = lambda text: printable(str(text))
     environment.filters["number"] = _number
     text = resources.files("dfpipe.preprocess").joinpath("templates/explore.html").read_text(encoding="utf-8")
     columns = seen.manifest.columns

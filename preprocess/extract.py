@@ -13,8 +13,9 @@ from typing import Any
 from dfpipe.child import allow
 from dfpipe.config import Config, LimitsConfig
 from dfpipe.errors import MediaError, TooLargeMedia
-from dfpipe.files import TEMPORARY, as_text, disk_errors, locked, replace_durably, sha256_file, sweep
+from dfpipe.files import TEMPORARY, disk_errors, locked, replace_durably, sha256_file, sweep
 from dfpipe.ledger import Ledger
+from dfpipe.names import as_text
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.facefinder import FoundFaces, this_finder

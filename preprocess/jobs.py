@@ -12,8 +12,8 @@ from typing import Any
 
 from dfpipe.config import Config, LimitsConfig, to_mapping
 from dfpipe.errors import ConfigError, MediaError, SourceError
-from dfpipe.files import as_text
 from dfpipe.ledger import Ledger
+from dfpipe.names import as_text
 from dfpipe.preprocess.facefinder import crop_scale_task, setup_of, typical_crop_scale
 from dfpipe.preprocess.sources import Source, scan
 from dfpipe.types import MediaItem, State

@@ -154,7 +154,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         _check_columns(path, list(names))
         columns = {names[w]: w for w in wanted if w in names}
         rows = file.read(columns=list(columns)).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
         raise SourceError(f"{path} is not a parquet file or is damaged ({error}): write it again") from error
     for number, row in enumerate(rows, start=1):
         yield number, {columns[name]: value for name, value in row.items()}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from dfpipe.config import FacesConfig, from_mapping
-from dfpipe.errors import DataError, SourceError
+from dfpipe.errors import ConfigError, DataError, SourceError
 from dfpipe.files import atomic_file
 from dfpipe.preprocess.groups import group_key
 from dfpipe.preprocess.splits import check_leaks
@@ -148,23 +148,31 @@ def read_faces(folder: Path) -> FacesConfig:
     path = folder / CONFIG
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))["preprocess"]["faces"]
+        if not isinstance(values, dict):
+            raise TypeError("no settings")
         return from_mapping(FacesConfig, values, "preprocess.faces.")
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is missing or damaged: run the same 'dfpipe extract' again") from error
+    except ConfigError as error:
+        raise DataError(f"{path} is damaged or of another version ({error}): extract again") from error
 
 
 def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Reads a table of this version, with its columns in the types of `schema` and their bytes checked."""
     try:
         with path.open("rb") as file:  # pyarrow itself refuses names that are no UTF-8
             table = pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
+        version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+        if version != str(VERSION):
+            raise DataError(f"{path} has schema version {version}, this dfpipe reads {VERSION}: extract again")
+        if missing := [name for name in schema.names if name not in table.column_names and name not in _LATER]:
+            raise DataError(f"{path} lacks the columns {', '.join(missing)}: extract again")
+        there = [column for column in schema if column.name in table.column_names]
+        table = table.select([column.name for column in there]).cast(pa.schema(there))
+        table.validate(full=True)  # texts that are no UTF-8, lists that reach out of their values
+        return table
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is damaged: run the same 'dfpipe extract' again to write it anew ({error})") from error
-    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-    if version != str(VERSION):
-        raise DataError(f"{path} has schema version {version}, this dfpipe reads {VERSION}: extract again")
-    if missing := [name for name in schema.names if name not in table.column_names and name not in _LATER]:
-        raise DataError(f"{path} lacks the columns {', '.join(missing)}: extract again")
-    return table
 
 
 def _check(path: Path, columns: Mapping[str, list[Any]]) -> None:

@@ -28,6 +28,7 @@ from dfpipe.preprocess.ffmpeg import bound_blocks
 from dfpipe.preprocess.timeline import Timeline
 from dfpipe.types import Frame, Image, VideoInfo
 
+MAX_IN_MEMORY = 1 << 28  # bytes of a picture's file that is read at once
 BATCH = 8  # frames decoded at a time by decord: 50 MB at 1080p, 200 MB at 4K
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,gif,asf,ogg"
@@ -174,8 +175,7 @@ def open_still(source: Path | bytes, limits: LimitsConfig | None = None) -> Stil
     allow(limits.allowance(size))
     PillowImage.MAX_IMAGE_PIXELS = None  # Pillow only warns up to twice its limit; ours is checked below
     try:
-        opened = io.BytesIO(source) if isinstance(source, bytes) else source
-        with PillowImage.open(opened, formats=_IMAGE_FORMATS) as picture:
+        with PillowImage.open(_in_memory(source, size), formats=_IMAGE_FORMATS) as picture:
             if picture.width * picture.height > limits.image_megapixels * 1e6:
                 told = f"a picture of {picture.width} x {picture.height} px is over {limits.named('image_megapixels')}"
                 raise TooLargeMedia(told)
@@ -187,6 +187,13 @@ def open_still(source: Path | bytes, limits: LimitsConfig | None = None) -> Stil
         raise UnsupportedMedia("not a picture of a known format") from error
     except _PILLOW_ERRORS as error:
         raise CorruptMedia(f"the picture cannot be decoded: {error}") from error
+
+
+def _in_memory(source: Path | bytes, size: int) -> io.BytesIO | Path:
+    """What Pillow opens: bytes where they fit, for reading a file takes as much memory as a chunk claims to need."""
+    if isinstance(source, Path) and size > MAX_IN_MEMORY:
+        return source
+    return io.BytesIO(source.read_bytes() if isinstance(source, Path) else source)
 
 
 def check_size(size: int, limits: LimitsConfig) -> None:

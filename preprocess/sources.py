@@ -13,6 +13,7 @@ from typing import Any
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import MediaError, SourceError, choose
 from dfpipe.files import sha256_file
+from dfpipe.names import printable
 from dfpipe.preprocess.layouts import FILES, LAYOUTS
 from dfpipe.preprocess.listings import Entry, hashes, listings
 from dfpipe.preprocess.tree import SUFFIXES, Found, Tree, joined, some, walk
@@ -197,10 +198,10 @@ def text(rows: Sequence[Mapping[str, Any]], width: int = 90) -> list[str]:
 
 
 def _wrapped(line: str, width: int, indent: str) -> list[str]:
-    """Names come from strangers: what would move the cursor or cannot be encoded is shown as an escape."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
     below = indent if not indent else indent + " " * 9
-    return textwrap.wrap(shown, width, initial_indent=indent, subsequent_indent=below or "  ", break_on_hyphens=False)
+    return textwrap.wrap(
+        printable(line), width, initial_indent=indent, subsequent_indent=below or "  ", break_on_hyphens=False
+    )
 
 
 def _counts(words: Iterator[str]) -> dict[str, int]:

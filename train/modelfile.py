@@ -58,6 +58,17 @@ class ModelCard:
     schema: int = VERSION
 
 
+# What the fields of a card are in JSON.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("name", "architecture", "storage", "code_version"), str),
+    **dict.fromkeys(("image_size", "schema"), int),
+    **dict.fromkeys(("mean", "std", "band"), list),
+    **dict.fromkeys(("faces", "head", "metrics", "data", "config"), dict),
+    **dict.fromkeys(("calibration", "ensemble"), dict | None),
+    "threshold": int | float,
+}
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready to score, with the hash of its file."""
@@ -173,10 +184,14 @@ def _card_from(values: Mapping[str, Any]) -> ModelCard:
         raise ValueError(f"schema {values.get('schema')}, this dfpipe reads {VERSION}")
     if values.get("storage", "float32") not in STORAGES:
         raise ValueError(f"storage {values['storage']!r}, this dfpipe knows {', '.join(STORAGES)}")
-    known = {f.name for f in dataclasses.fields(ModelCard)}
-    fields = {key: value for key, value in values.items() if key in known}
-    for key in ("mean", "std", "band"):
+    fields = {key: value for key, value in values.items() if key in _KINDS}
+    for key, value in fields.items():
+        if not isinstance(value, _KINDS[key]):
+            raise TypeError(f"{key} must be {_KINDS[key]}")
+    for key, count in (("mean", 3), ("std", 3), ("band", 2)):
         fields[key] = tuple(float(x) for x in fields[key])
+        if len(fields[key]) != count:
+            raise ValueError(f"{key} must have {count} values")
     fields["faces"] = from_mapping(FacesConfig, values["faces"], "faces.")
     fields["head"] = from_mapping(HeadConfig, values["head"], "head.")
     card = ModelCard(**fields)

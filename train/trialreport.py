@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dfpipe.errors import DataError
-from dfpipe.files import as_cell
+from dfpipe.names import as_cell
 
 Row = dict[str, Any]  # of trials.csv
 STATES = ("complete", "pruned", "failed")

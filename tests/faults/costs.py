@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import MediaError
-from dfpipe.files import as_text
+from dfpipe.names import as_text
 from dfpipe.preprocess.containers import media_kind
 from dfpipe.preprocess.readers import open_image, open_video
 

@@ -19,7 +19,7 @@ from badinputs import ARCHIVES, CONTENTS, NAMES, SPECIAL, Input, playlist_inputs
 from badmedia import clip, playlists
 from bench import DFPIPE, Facts, Row, Run, Skip, skip_unless_linux, temporaries
 
-from dfpipe.files import as_text
+from dfpipe.names import as_text
 from dfpipe.preprocess.manifest import read_inputs, read_manifest
 
 SECRET = b"canary-5f1c-of-a-file-that-nobody-named"

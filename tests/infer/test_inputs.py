@@ -99,6 +99,15 @@ def test_patterns(uploads: Path) -> None:
     assert names(uploads / "what [1].mp4") == [f"{uploads}/what [1].mp4"]
 
 
+def test_what_is_no_pattern_is_refused(uploads: Path) -> None:
+    with pytest.raises(SourceError, match="not a pattern"):
+        collect([str(uploads / "a**b")])
+
+
+def test_a_name_too_long_for_the_file_system_is_judged_and_fails() -> None:
+    assert collect(["x" * 300]).uploads == (Upload(Path("x" * 300)),)
+
+
 def test_lists(uploads: Path, tmp_path: Path) -> None:
     text = f"\ufeff# a comment\r\n{uploads}/text.MP4\r\n\n{uploads}/gone.mp4\n{uploads}/sub*"
     (tmp_path / "list.txt").write_text(text, encoding="utf-8")

@@ -3,8 +3,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dfpipe.infer.terminal import one_line, paragraph, printable
+from dfpipe.infer.terminal import one_line, paragraph
 from dfpipe.infer.verdicts import to_json
+from dfpipe.names import printable
 from dfpipe.types import Verdict, VerdictKind
 
 

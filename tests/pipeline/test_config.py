@@ -80,3 +80,10 @@ def test_empty_file_means_defaults(tmp_path: Path) -> None:
 def test_ranges_hold_for_python_callers_too() -> None:
     with pytest.raises(ConfigError, match="min_face"):
         FacesConfig(min_face=3)
+
+
+def test_a_bomb_of_references_costs_no_memory(tmp_path: Path) -> None:
+    levels = ", ".join(f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))
+    (tmp_path / "bomb.yaml").write_text(f"seed: [&a0 [lol], {levels}]")
+    with pytest.raises(ConfigError, match="seed must be a whole number"):
+        load_config(str(tmp_path / "bomb.yaml"))  # as text it would be 9 ** 11 words

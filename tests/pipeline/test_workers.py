@@ -345,3 +345,16 @@ def test_a_script_that_is_not_guarded_is_told_so(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode
     assert "below `if __name__" in done.stderr.splitlines()[-1]
+
+
+def test_what_a_child_isolates_it_does_itself() -> None:
+    inner, outer = isolated(isolated_in_a_child, 0)
+    assert inner == outer != os.getpid()
+
+
+def isolated_in_a_child(item: int) -> tuple[int, int]:
+    return isolated(process_of, item), os.getpid()
+
+
+def process_of(item: int) -> int:
+    return os.getpid()

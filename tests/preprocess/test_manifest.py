@@ -7,10 +7,12 @@ import pytest
 
 from dfpipe.errors import DataError, LeakError, SourceError
 from dfpipe.preprocess.manifest import (
+    CONFIG,
     CROPS_SCHEMA,
     INPUTS,
     INPUTS_SCHEMA,
     MANIFEST,
+    read_faces,
     read_inputs,
     read_manifest,
     write_table,
@@ -81,6 +83,28 @@ def test_damage_version_and_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"crop": ["a"]}).replace_schema_metadata({"dfpipe_schema": "1"}), path)
     with pytest.raises(DataError, match=r"lacks the columns.*label"):
         read_manifest(tmp_path)
+
+
+def test_columns_of_another_kind_and_texts_that_are_none_are_damage(tmp_path: Path) -> None:
+    write(tmp_path, {})
+    path = tmp_path / MANIFEST
+    table = pq.read_table(path)
+    place = table.column_names.index("crop")
+    binary = pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())
+    for wrong in (pa.array([["a"]]), binary):
+        pq.write_table(table.set_column(place, "crop", wrong), path)
+        with pytest.raises(DataError, match="damaged"):
+            read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"preprocess: \xff", b"preprocess: {faces: []}", b"preprocess: {faces: {x: 1}}", b"9" * 5000, b"[" * 5000],
+)
+def test_damaged_settings(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / CONFIG).write_bytes(text)
+    with pytest.raises(DataError, match="damaged"):
+        read_faces(tmp_path)
 
 
 def test_a_folder_of_an_earlier_version_does_not_say_how_compressed_clips_are(tmp_path: Path) -> None:
