@@ -218,9 +218,8 @@ def _overlay(judged: Judged, folder: Path, detector: Detector, options: Options)
         reader=detector.model.card.faces.reader,
         limits=detector.limits.patient(OVERLAY_PATIENCE),
     )
-    with tempfile.TemporaryDirectory(prefix="dfpipe-") as scratch:
-        task = partial(_draw, judged.upload, Path(scratch))
-        ((_, note),) = run_all(task, [job], setup=start_overlay, engine=options.engine, workers=1, bounds=job.limits)
+    task = partial(_draw, judged.upload)
+    ((_, note),) = run_all(task, [job], setup=start_overlay, engine=options.engine, workers=1, bounds=job.limits)
     if isinstance(note, MediaError):
         out.unlink(missing_ok=True)
         log.warning("%s: no overlay: %s", judged.upload, note)
@@ -228,6 +227,6 @@ def _overlay(judged: Judged, folder: Path, detector: Detector, options: Options)
     return {"file": out.name, "note": note}
 
 
-def _draw(upload: Upload, scratch: Path, job: OverlayJob) -> str:
-    with upload.as_file(scratch, job.limits) as path:
+def _draw(upload: Upload, job: OverlayJob) -> str:
+    with upload.as_file(Path(tempfile.gettempdir()), job.limits) as path:
         return overlay_task(replace(job, path=path))

@@ -144,7 +144,7 @@ def _find_in_worker(path: Path, faces: object, limits: object) -> str:
     from dfpipe.preprocess.facefinder import setup_of
     from dfpipe.workers import run_all
 
-    job = LookJob(Upload(path), path.parent)
+    job = LookJob(Upload(path))
     ((_, result),) = run_all(look_task, [job], setup=setup_of(faces, limits), workers=1)  # type: ignore[arg-type]
     if isinstance(result, Exception):
         raise result

@@ -31,6 +31,7 @@ from dfpipe.sandbox import enforced
 
 MAX_TRIES = 2  # a crash may be the machine's fault once
 MAX_INPUTS_PER_PROCESS = 500  # then a fresh process takes over, so that leaks in decoders stay small
+MAX_FAILED_STARTS = 3  # one after the other
 START_S = 300.0  # for loading libraries and networks, from a slow disk
 LOOK_S = 1.0  # between two looks at whether a process lives: what it started may keep its pipe open
 END_S = 5.0  # for a process to leave by itself when its pipe is closed
@@ -117,6 +118,8 @@ class Pool:
     _results: SimpleQueue[tuple[Any, Any]] = field(default_factory=SimpleQueue)
     _failure: BaseException | None = None  # after which nothing can succeed
     _stopping: bool = False
+    _started: bool = False  # whether a child ever was ready
+    _failed_starts: int = 0  # one after the other
 
     def __enter__(self) -> "Pool":
         _warn_once()
@@ -231,7 +234,8 @@ class Pool:
             worker.allowed = max(worker.allowed, min(message.seconds, self.bounds.seconds_at_most))
             worker.deadline = worker.began + worker.allowed
         elif message == READY:
-            worker.ready = True
+            worker.ready = self._started = True
+            self._failed_starts = 0
         else:
             raise message  # the set-up failed: no input could ever succeed
 
@@ -242,9 +246,8 @@ class Pool:
 
     def _end_late(self, worker: _Worker) -> None:
         if not worker.ready:
-            raise ResourceError(
-                f"a process that reads media took more than {START_S:g} s to start: is the disk too slow?"
-            )
+            self._start_again(worker, f"took more than {START_S:g} s to start")
+            return
         self._end(
             worker,
             MediaTimeout(
@@ -252,19 +255,27 @@ class Pool:
             ),
         )
 
+    def _start_again(self, worker: _Worker, why: str) -> None:
+        """Drops a child that never was ready; another takes its place, unless it is always so.
+
+        Raises:
+            ResourceError: It is.
+        """
+        self._workers.remove(worker)
+        worker.kill()
+        self._failed_starts += 1
+        if self._failed_starts > MAX_FAILED_STARTS:
+            raise ResourceError(f"a process that reads media {why}: too little memory, or a slow disk? Try --workers 1")
+
     def _bury(self, worker: _Worker) -> None:
         """What becomes of the input of a child that died."""
         worker.process.join(END_S)
         code = worker.process.exitcode
         if not worker.ready:
-            died = _how_it_died(code)
-            raise (
-                UsageError(UNGUARDED)
-                if code == 1
-                else ResourceError(
-                    f"a process that reads media died while it started ({died}): too little memory? Try --workers 1"
-                )
-            )
+            if code == 1 and not self._started:
+                raise UsageError(UNGUARDED)
+            self._start_again(worker, f"died while it started ({_how_it_died(code)})")
+            return
         if code == -signal.SIGXCPU:
             self._end(worker, MediaTimeout("took more processor time than allowed and was stopped"))
         else:

@@ -77,7 +77,7 @@ def look(path: Path) -> str:
 
 
 def _looked(upload: Upload, scratch: Path) -> str:
-    found = look_task(LookJob(upload, scratch)).found
+    found = look_task(LookJob(upload)).found
     _demand(found.state in (State.OK, State.PARTIAL, State.NO_FACE), f"a result in state {found.state}")
     _demand(0 < found.frames_decoded <= found.frames_wanted, f"{found.frames_decoded} of {found.frames_wanted} frames")
     _demand(bool(found.reason) or found.state == State.OK, "no reason")

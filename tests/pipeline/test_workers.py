@@ -316,6 +316,24 @@ def disk_full(_: int) -> None:
     raise ResourceError("no space left")
 
 
+def test_a_child_that_dies_while_it_starts_is_replaced(tmp_path: Path) -> None:
+    once = functools.partial(die_once, tmp_path / "died")
+    assert list(run_all(abs, [-1], setup=once, workers=1)) == [(-1, 1)]
+    assert (tmp_path / "died").exists()
+
+
+def test_children_that_always_die_while_they_start_end_the_run() -> None:
+    with pytest.raises(ResourceError, match="died while it started .SIGKILL."):
+        list(run_all(abs, [-1], setup=functools.partial(os.kill, 0, signal.SIGKILL), workers=1))
+
+
+def die_once(marker: Path) -> None:
+    """As if the system had run out of memory for a moment."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_set_up_that_fails_ends_the_run() -> None:
     with pytest.raises(ZeroDivisionError):
         list(run_all(abs, [1], setup=functools.partial(divmod, 1, 0), workers=1))
