@@ -205,8 +205,9 @@ def broken_checkpoint(how: str, shared: Shared, here: Path) -> Facts:
 
 
 def judged(shared: Shared, paths: list[Path], out: Path) -> list[dict[str, Any]]:
-    """The verdicts on some files, in this process."""
-    return [dict(told.line) for told in judge_into(shared.detector, map(Upload, paths), out, Options(engine="serial"))]
+    """The verdicts on some files, in this process, and whether each is `fresh` or of an earlier run."""
+    found = judge_into(shared.detector, map(Upload, paths), out, Options(engine="serial"))
+    return [{**told.line, "fresh": told.fresh} for told in found]
 
 
 def file_for_folder(shared: Shared, here: Path) -> Facts:
@@ -291,7 +292,7 @@ def changed_while_judged(how: str, shared: Shared, here: Path) -> Facts:
     (fresh,) = judged(shared, [path], here / "fresh")
     return {
         "verdict is of one content": first["sha256"] == fresh["sha256"] and first["scores"] == fresh["scores"],
-        "judged again": second["judged_at"] != first["judged_at"] or second["seconds"] != first["seconds"],
+        "judged again": second["fresh"],
         "whole reports": reports(here / "out"),
         "temporary files": temporaries(here / "out"),
     }
