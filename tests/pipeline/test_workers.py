@@ -323,7 +323,7 @@ def test_a_child_that_dies_while_it_starts_is_replaced(tmp_path: Path) -> None:
 
 
 def test_children_that_always_die_while_they_start_end_the_run() -> None:
-    with pytest.raises(ResourceError, match="died while it started .SIGKILL."):
+    with pytest.raises(ResourceError, match=r"died while it started \(SIGKILL\)"):
         list(run_all(abs, [-1], setup=functools.partial(os.kill, 0, signal.SIGKILL), workers=1))
 
 
