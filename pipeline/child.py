@@ -52,11 +52,19 @@ def is_child() -> bool:
     return _pipe is not None
 
 
-def serve(pipe: Connection, start: Callable[[], None], bounds: LimitsConfig, parent: int, folder: str) -> None:
+def serve(
+    pipe: Connection,
+    task: Callable[[Any], Any],
+    start: Callable[[], None],
+    bounds: LimitsConfig,
+    parent: int,
+    folder: str,
+) -> None:
     """The whole life of a child.
 
     Args:
-        pipe: To the parent.
+        pipe: To the parent, which sends inputs.
+        task: What is done with each.
         start: Called once, to load networks; it is ours and trusted, the bounds hold after it.
         bounds: What one input may cost.
         parent: Process id; the child dies with it.
@@ -82,7 +90,7 @@ def serve(pipe: Connection, start: Callable[[], None], bounds: LimitsConfig, par
     pipe.send(READY)
     while True:
         try:
-            task, item = pipe.recv()
+            item = pipe.recv()
         except EOFError:
             return
         limit_memory(bounds.memory_gb)

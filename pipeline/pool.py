@@ -46,9 +46,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Errand:
-    """One input and what is to be done with it."""
+    """One input on its way."""
 
-    task: Callable[[Any], Any]
     item: Any
     tries: int = 0
 
@@ -75,7 +74,7 @@ class _Worker:
         self.starved = _starved(self.process.pid)
         self.deadline = self.began + seconds
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile: seen when it is looked at
-            self.pipe.send((errand.task, errand.item))
+            self.pipe.send(errand.item)
 
     def overdue(self, most: float) -> bool:
         """Whether its time is up. Time for which the machine had no core for it does not count, up to `most` s in all."""
@@ -104,11 +103,13 @@ class Pool:
     """Children that work through inputs. A thread watches over them, so that limits hold whatever the caller is at.
 
     Args:
+        task: Module-level function of one input; its module is loaded before the first, whose time has not begun then.
         start: Module-level function called once in every child before its first input.
         bounds: What one input may cost.
         size: Children at most; no more are started than there are inputs.
     """
 
+    task: Callable[[Any], Any]
     start: Callable[[], None]
     bounds: LimitsConfig
     size: int
@@ -139,10 +140,10 @@ class Pool:
         self._bell.close()
         self._scratch.close()
 
-    def give(self, task: Callable[[Any], Any], item: Any) -> None:
+    def give(self, item: Any) -> None:
         """Takes one more input in hand."""
         self.pending += 1
-        self._todo.append(_Errand(task, item))
+        self._todo.append(_Errand(item))
         self._ring()
 
     def results(self, block: bool) -> list[tuple[Any, Any]]:
@@ -192,7 +193,7 @@ class Pool:
         ours, theirs = self._context.Pipe()
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         process = self._context.Process(
-            target=serve, args=(theirs, self.start, self.bounds, os.getpid(), str(folder)), daemon=True
+            target=serve, args=(theirs, self.task, self.start, self.bounds, os.getpid(), str(folder)), daemon=True
         )
         process.start()
         theirs.close()
@@ -215,8 +216,10 @@ class Pool:
 
     def _messages(self, worker: _Worker) -> bool:
         """Reads what a child has sent. False if it has nothing more to say, ever."""
-        while not worker.pipe.closed and worker.pipe.poll():
+        while not worker.pipe.closed:
             try:
+                if not worker.pipe.poll():
+                    break
                 message = worker.pipe.recv()
             except Exception:  # it has ended, or what it sent cannot be understood
                 return False

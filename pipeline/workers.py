@@ -107,10 +107,10 @@ def _local(
     """In child processes of this machine that are killed at their limits."""
     _check_main()
     source = _Source(inputs)
-    with Pool(setup, bounds, workers) as pool:
+    with Pool(task, setup, bounds, workers) as pool:
         while True:
             for item in source.take(2 * workers - pool.pending):
-                pool.give(task, item)
+                pool.give(item)
             if not pool.pending and source.ended:
                 return
             for item, outcome in pool.results(block=not source.idle and pool.pending > 0):
