@@ -543,7 +543,7 @@ def process_rows(shared: Shared) -> list[Row]:
             row(
                 f"{name} during extract",
                 "then run again",
-                {"exit": code, "seconds": range(6), "orphans": 0, "tracebacks": 0, "kept": True, **_SAME},
+                {"exit": code, "seconds": range(31), "orphans": 0, "tracebacks": 0, "kept": True, **_SAME},
                 stopped,
                 signs,
             )
