@@ -40,6 +40,7 @@ from PIL import Image as PillowImage
 from dfpipe.preprocess.manifest import read_inputs
 from dfpipe.types import State
 
+MOST_MB = 1000.0  # of the main process, without library files
 POISON_EVERY = 100
 CLIP_EVERY = 50  # one input in so many is a clip
 KILL_EVERY_S = 30.0  # between two deaths of workers in a poisoned run ...
@@ -219,7 +220,7 @@ def infer(
     """Judges everything."""
     seen = watch(["infer", str(folder), "--out", str(out), *words], where, seconds, killer)
     checks, failed = verdict_checks(out, count)
-    return seen, [*checks, *usual_checks(seen, out, failed)]
+    return seen, [*checks, *usual_checks(seen, out, failed, MOST_MB)]
 
 
 def extract(
@@ -234,7 +235,7 @@ def extract(
     told = Check("no files at all", str(count - regular))
     checks = [*state_checks(states, regular), told, internal([str(row["reason"]) for row in rows])]
     failed = sum(number for state, number in states.items() if state not in (State.OK, State.PARTIAL, State.NO_FACE))
-    return seen, [*checks, *usual_checks(seen, out, failed)]
+    return seen, [*checks, *usual_checks(seen, out, failed, MOST_MB)]
 
 
 COMMANDS: Mapping[str, Callable[..., Result]] = {"infer": infer, "extract": extract}

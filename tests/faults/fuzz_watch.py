@@ -1,6 +1,7 @@
 """`dfpipe` as a process that is watched while it works through many inputs, and the table of what was seen."""
 
 import json
+import math
 import re
 import statistics
 import time
@@ -87,13 +88,14 @@ def _sizes_mb(pid: int) -> dict[str, float]:
     return {name: int(size) * 1.024e-3 for name, size in words}
 
 
-def usual_checks(seen: Watched, out: Path, failed: int) -> list[Check]:
+def usual_checks(seen: Watched, out: Path, failed: int, most_mb: float = math.inf) -> list[Check]:
     """What must hold of every run.
 
     Args:
         seen: The run.
         out: Where it wrote.
         failed: Inputs that could not be judged, which decide the exit code.
+        most_mb: Of the parent's own memory.
     """
     first, last = seen.thirds()
     flat = last <= max(GROWTH * first, first + GROWTH_MB)
@@ -103,7 +105,7 @@ def usual_checks(seen: Watched, out: Path, failed: int) -> list[Check]:
         Check("time", f"{seen.seconds:.0f} s"),
         Check("memory of the parent, first third", f"{first:.0f} MB"),
         Check("memory of the parent, last third", f"{last:.0f} MB", flat),
-        Check("memory of the parent, most", f"{seen.peak_mb:.0f} MB", 0 < seen.peak_mb < 1000),
+        Check("memory of the parent, most", f"{seen.peak_mb:.0f} MB", 0 < seen.peak_mb < most_mb),
         Check("the same with library files", f"{seen.resident_mb:.0f} MB"),
         Check("orphan processes", str(seen.orphans), seen.orphans == 0),
         Check("left in the temporary folder", ", ".join(seen.litter) or "nothing", not seen.litter),
