@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+import schedule
 from PIL import Image as PillowImage
 
 from dfpipe.demo import clip_frames
@@ -55,7 +56,7 @@ def encoded(
         rate: Frames/s.
     """
     file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
+    with schedule.kept(), av.open(file, "w", format=container) as output:
         stream: Any = output.add_stream(codec, rate=rate, options=options or {})
         stream.pix_fmt = pixels
         stream.codec_context.thread_count = 1

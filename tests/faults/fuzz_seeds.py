@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import numpy as np
+import schedule
 import torch
 from PIL import Image as PillowImage
 
@@ -115,7 +116,7 @@ def clips() -> Iterator[Seed]:
 def _clip(container: str, codec: str, pixels: str, options: Mapping[str, str]) -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder, "clip")
-        with av.open(str(path), "w", format=container, options=dict(options)) as out:
+        with schedule.kept(), av.open(str(path), "w", format=container, options=dict(options)) as out:
             stream: Any = out.add_stream(codec, rate=25, options=_SILENT.get(codec, {}))
             stream.width = stream.height = SIDE
             stream.pix_fmt = pixels

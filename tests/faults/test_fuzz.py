@@ -3,6 +3,7 @@
 The long run is benchmarks/fuzz.py. What it finds belongs in found/, under the name of its target.
 """
 
+import os
 import sys
 import zlib
 from collections import Counter
@@ -10,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import av
 import pytest
 
 sys.path.insert(
     0, str(Path(__file__).parent)
 )  # the helpers beside this file, also for the workers, which inherit the path
 
+import fuzz_seeds
 from fuzz_run import Tally, damaged, fuzz, seeds_of, tally, write_case
 from fuzz_seeds import Seed
 from fuzz_targets import TARGETS, Target, judged, observe
@@ -151,3 +154,11 @@ def test_the_judge_tells_what_must_not_be(tmp_path: Path, read: Callable[[Path],
 @pytest.mark.parametrize("error", [MediaCrashed("it died"), MediaTimeout("too long")])
 def test_a_worker_that_does_not_answer_is_a_finding(error: Exception) -> None:
     assert str(error) in judged(error).finding
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no such classes")
+def test_making_seeds_leaves_this_process_its_place() -> None:
+    """An encoder among those used makes its caller a real-time process where it may."""
+    before = os.sched_getscheduler(0), os.sched_getaffinity(0)
+    assert any("av1" in seed.name for seed in fuzz_seeds.clips()) or "libsvtav1" not in av.codecs_available
+    assert (os.sched_getscheduler(0), os.sched_getaffinity(0)) == before
