@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from bench import Facts, Row, Skip, differences
 from decoderruns import DecoderRun, decoder_rows
 from inputruns import InputRuns, input_rows, run_rows
@@ -91,3 +92,4 @@ class Table:
 def quiet() -> None:
     """For this process and all that it starts: one thread each, since they share the cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)  # it was loaded before; sums of other numbers of threads differ in their last digits
