@@ -7,6 +7,7 @@ tests in tests/faults, so that there is one table only. Takes four minutes of pr
 """
 
 import argparse
+import re
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -15,6 +16,12 @@ from typing import Any
 
 # The rows lie beside their tests, which are no package; the processes that they start take this path over.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "faults"))
+
+_HEAD = """# Bad inputs and faults
+
+Written by `python benchmarks/faults.py --markdown docs/faults.md`. What of it is promised: [reliability.md](reliability.md).
+The words before a colon are what was looked at; `infer` and `extract` are states, several where more than one is right.
+"""
 
 
 def main() -> None:
@@ -32,7 +39,7 @@ def main() -> None:
         table = Table(Path(scratch), names)
         found = []
         for number, outcome in enumerate(table, start=1):
-            found.append(_cells(number, outcome))
+            found.append([re.sub(rf"{re.escape(scratch)}/(row\d+/)?", "", cell) for cell in _cells(number, outcome)])
             print("  ".join(found[-1]), flush=True)
         table.close()
     if args.markdown:
@@ -65,7 +72,7 @@ def _plain(text: str) -> str:
 
 
 def _markdown(rows: Iterable[list[str]]) -> str:
-    lines = ["| # | input or fault | expected | observed | took | |", "|---|---|---|---|---|---|"]
+    lines = [_HEAD, "| # | input or fault | expected | observed | took | |", "|---|---|---|---|---|---|"]
     escaped = ([cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows)
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in escaped)]) + "\n"
 

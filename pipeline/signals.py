@@ -33,7 +33,8 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         for which, handler in before.items():
-            signal.signal(which, handler)
+            if signal.getsignal(which) is _first:  # after a first signal the second ends at once, to the very end
+                signal.signal(which, handler)
 
 
 def as_usual() -> None:
