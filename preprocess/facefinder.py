@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -60,6 +60,7 @@ class FaceFinder:
         self.config = config
         self.limits = limits
         self._detector = load_detector(config, device)
+        self._crowded = False  # whether more faces may be there than were kept
         self.on_frames: Callable[[int], object] | None = None  # told of each batch of a clip that was looked at
 
     def find(self, path: Path, as_is: bool = False, members: Sequence[str] = ()) -> FoundFaces:
@@ -73,6 +74,14 @@ class FaceFinder:
         Raises:
             MediaError: In its kinds, each with the state that the input ends in.
         """
+        self._crowded = False
+        found = self._find(path, as_is, members)
+        if not self._crowded:
+            return found
+        told = f"a frame shows {self.config.max_faces} faces, as many as are kept (preprocess.faces.max_faces)"
+        return replace(found, reason="; ".join(filter(None, [found.reason, told])))
+
+    def _find(self, path: Path, as_is: bool, members: Sequence[str]) -> FoundFaces:
         if path.is_dir() and members:
             return self._find_in_frames([path / member for member in members], as_is)
         if members or media_kind(path) == "image":
@@ -159,9 +168,14 @@ class FaceFinder:
         cut = align_face if self.config.align else crop_face
         return cut(image, box, self.config.crop_scale, self.config.crop_size)
 
+    def _faces(self, images: Sequence[Image]) -> list[list[FaceBox]]:
+        found = find_faces(self._detector, images, self.config)
+        self._crowded |= any(len(boxes) >= self.config.max_faces for boxes in found)
+        return found
+
     def _detect_and_cut(self, batch: list[Frame]) -> list["_Seen"]:
         """Cuts at once, so that full-size frames need not be kept."""
-        found = find_faces(self._detector, [f.image for f in batch], self.config)
+        found = self._faces([f.image for f in batch])
         return [
             _Seen(f.index, f.time_s, boxes, [self._cut(f.image, box) for box in boxes])
             for f, boxes in zip(batch, found, strict=True)
@@ -171,7 +185,7 @@ class FaceFinder:
         if as_is:
             boxes, images = self._whole(image)
         else:
-            boxes = find_faces(self._detector, [image], self.config)[0]
+            boxes = self._faces([image])[0]
             images = [self._cut(image, box) for box in boxes]
         crops = tuple(FaceCrop(0, 0.0, i, *face) for i, face in enumerate(zip(boxes, images, strict=True)))
         info = VideoInfo(image.shape[1], image.shape[0], None, 1, None, "", reader="pillow")

@@ -76,6 +76,16 @@ def test_stills(finder: FaceFinder, save_still: Callable[[str, Image], Path], po
     assert finder.find(save_still("c.png", np.zeros((1, 1, 3), np.uint8))).state is State.NO_FACE
 
 
+def test_as_many_faces_as_are_kept_is_told(
+    finder: FaceFinder, save_still: Callable[[str, Image], Path], portrait: Image
+) -> None:
+    path = save_still("one.png", portrait)
+    found = FaceFinder(FacesConfig(max_faces=1), LimitsConfig()).find(path)
+    assert (found.state, len(found.crops)) == (State.OK, 1)
+    assert "as many as are kept (preprocess.faces.max_faces)" in found.reason
+    assert finder.find(path).reason == ""
+
+
 def test_what_a_limit_leaves_out_makes_a_clip_partial(clip: Path) -> None:
     found = FaceFinder(FacesConfig(frames=12), LimitsConfig(scan_frames=20)).find(clip)
     assert (found.state, found.frames_wanted, found.frames_decoded) == (State.PARTIAL, 12, 5)
