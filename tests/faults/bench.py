@@ -112,7 +112,6 @@ class Run:
         command: What is run instead of `dfpipe`.
         cwd: Its current folder.
         env: Variables that differ; None = not there.
-        limits: Called in the new process before it begins.
     """
 
     words: tuple[str, ...]
@@ -120,7 +119,6 @@ class Run:
     command: tuple[str, ...] = DFPIPE
     cwd: Path | None = None
     env: Mapping[str, str | None] = field(default_factory=dict)
-    limits: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         self.mark = secrets.token_hex(8)
@@ -137,7 +135,6 @@ class Run:
                 cwd=self.cwd,
                 env=env,
                 start_new_session=True,
-                preexec_fn=self.limits,
             )
 
     @property
