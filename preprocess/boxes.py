@@ -41,3 +41,9 @@ def scaled(box: FaceBox, factor: float) -> FaceBox:
         box.confidence,
         tuple((x * factor, y * factor) for x, y in box.landmarks),
     )
+
+
+def moved(box: FaceBox, x: float, y: float) -> FaceBox:
+    """The same box in a picture whose origin lies (x, y) px before."""
+    points = tuple((px + x, py + y) for px, py in box.landmarks)
+    return FaceBox(box.x1 + x, box.y1 + y, box.x2 + x, box.y2 + y, box.confidence, points)

@@ -1,6 +1,7 @@
 """Find and cut the faces of one clip or still: what extraction and inference both do with a file, in the same code."""
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,14 +13,14 @@ from dfpipe.errors import CorruptMedia, DfpipeError, MediaError, TooLargeMedia
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.containers import media_kind
 from dfpipe.preprocess.crops import align_face, crop_face, padded, resize, squared
-from dfpipe.preprocess.faces import find_faces, load_detector
+from dfpipe.preprocess.faces import find_faces, find_in_frames, load_detector, sure
 from dfpipe.preprocess.readers import BATCH, Still, VideoReader, open_still, open_video
 from dfpipe.preprocess.sampling import further, pick
 from dfpipe.preprocess.timeline import Timeline
-from dfpipe.preprocess.tracks import join, short
+from dfpipe.preprocess.tracks import join
 from dfpipe.types import FaceBox, FaceCrop, Frame, Image, State, VideoInfo
 
-MIN_TRACK = 2  # frames in which a face of a clip must be seen: a face seen once in 32 frames is mostly a false alarm
+MIN_TRACK = 2  # frames in which a face of a clip must be sure: a face seen once in 32 frames is mostly a false alarm
 FEW_FRAMES = 4  # clips of fewer frames are too short to ask for that
 # A still counts as a face crop if its side is at most this many times its face box. Measured with our detector on 60 each
 # (5th, 50th, 95th percentile): DFDC crops 0.65, 0.80, 0.96; FFHQ portraits 1.26, 1.36, 1.53; web photographs 1.46, 1.65,
@@ -101,7 +102,7 @@ class FaceFinder:
         height, width = frames[0].image.shape[:2]
         duration = frames[-1].time_s - frames[0].time_s
         info = VideoInfo(width, height, None, len(frames), duration, "", reader="caller")
-        return _clip(seen, len(frames), info, "")
+        return self._clip(seen, len(frames), info, "")
 
     def crop_scale_of(self, path: Path, members: Sequence[str] = ()) -> float | None:
         """How a still is framed: its side / the longer side of its face box; None if no face is found.
@@ -122,7 +123,7 @@ class FaceFinder:
                 seen = sorted(seen + self._look(video, more), key=lambda s: s.index)
                 wanted = sorted(wanted + more)
             info, damage, left_out = video.info, video.damage, video.left_out
-        return _clip(seen, len(wanted), info, damage, left_out)
+        return self._clip(seen, len(wanted), info, damage, left_out)
 
     def _look(self, video: VideoReader, wanted: Sequence[int]) -> list["_Seen"]:
         seen = []
@@ -134,7 +135,7 @@ class FaceFinder:
 
     def _more(self, frame_count: int, wanted: Sequence[int], seen: Sequence["_Seen"]) -> list[int]:
         """For `at_least`: which frames to look at next, none when enough show a face or the budget is spent."""
-        lacking = self.config.frames - sum(bool(s.boxes) for s in seen)
+        lacking = self.config.frames - sum(bool(sure(s.boxes, self.config)) for s in seen)
         budget = self.config.max_frames - len(wanted)
         if self.config.sampling != "at_least" or lacking <= 0 or budget <= 0:
             return []
@@ -154,7 +155,7 @@ class FaceFinder:
             frame = Frame(index, line.times[index], image)
             seen += [_Seen(index, frame.time_s, *self._whole(image))] if as_is else self._detect_and_cut([frame])
             info = VideoInfo(image.shape[1], image.shape[0], None, len(paths), None, "", reader="pillow")
-        return _clip(seen, len(wanted), info if seen else None, lost)
+        return self._clip(seen, len(wanted), info if seen else None, lost)
 
     def _read(self, path: Path, members: Sequence[str]) -> Still:
         return open_still(read_member(path, members[0], self.limits) if members else path, self.limits)
@@ -168,14 +169,13 @@ class FaceFinder:
         cut = align_face if self.config.align else crop_face
         return cut(image, box, self.config.crop_scale, self.config.crop_size)
 
-    def _faces(self, images: Sequence[Image]) -> list[list[FaceBox]]:
-        found = find_faces(self._detector, images, self.config)
+    def _told(self, found: list[list[FaceBox]]) -> list[list[FaceBox]]:
         self._crowded |= any(len(boxes) >= self.config.max_faces for boxes in found)
         return found
 
     def _detect_and_cut(self, batch: list[Frame]) -> list["_Seen"]:
         """Cuts at once, so that full-size frames need not be kept."""
-        found = self._faces([f.image for f in batch])
+        found = self._told(find_in_frames(self._detector, [f.image for f in batch], self.config))
         return [
             _Seen(f.index, f.time_s, boxes, [self._cut(f.image, box) for box in boxes])
             for f, boxes in zip(batch, found, strict=True)
@@ -185,24 +185,25 @@ class FaceFinder:
         if as_is:
             boxes, images = self._whole(image)
         else:
-            boxes = self._faces([image])[0]
+            (boxes,) = self._told(find_faces(self._detector, [image], self.config))
             images = [self._cut(image, box) for box in boxes]
         crops = tuple(FaceCrop(0, 0.0, i, *face) for i, face in enumerate(zip(boxes, images, strict=True)))
         info = VideoInfo(image.shape[1], image.shape[0], None, 1, None, "", reader="pillow")
         state, reason = _judge_reading(1, 1, bool(crops), "", left_out)
         return FoundFaces(state, reason, "image", info, 1, 1, int(bool(crops)), 0, crops)
 
-
-def _clip(seen: list[_Seen], wanted: int, info: VideoInfo | None, damage: str, left_out: str = "") -> FoundFaces:
-    if not seen and left_out:
-        raise TooLargeMedia(left_out)
-    if not seen or info is None:
-        raise CorruptMedia(f"no frame can be decoded{': ' + damage if damage else ''}")
-    crops, dropped = _by_person(seen)
-    with_face = len({crop.frame_index for crop in crops})
-    state, reason = _judge_reading(wanted, len(seen), with_face, damage, left_out)
-    looked_at = tuple(s.index for s in seen)
-    return FoundFaces(state, reason, "video", info, wanted, len(seen), with_face, dropped, crops, looked_at)
+    def _clip(
+        self, seen: list["_Seen"], wanted: int, info: VideoInfo | None, damage: str, left_out: str = ""
+    ) -> FoundFaces:
+        if not seen and left_out:
+            raise TooLargeMedia(left_out)
+        if not seen or info is None:
+            raise CorruptMedia(f"no frame can be decoded{': ' + damage if damage else ''}")
+        crops, dropped = _by_person(seen, self.config.min_confidence)
+        with_face = len({crop.frame_index for crop in crops})
+        state, reason = _judge_reading(wanted, len(seen), with_face, damage, left_out)
+        looked_at = tuple(s.index for s in seen)
+        return FoundFaces(state, reason, "video", info, wanted, len(seen), with_face, dropped, crops, looked_at)
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
@@ -212,11 +213,17 @@ def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
             yield batch
 
 
-def _by_person(seen: list[_Seen]) -> tuple[tuple[FaceCrop, ...], int]:
+def _by_person(seen: list[_Seen], min_confidence: float) -> tuple[tuple[FaceCrop, ...], int]:
     """Numbers the people and drops who is hardly there. Returns the crops by frame and person, and how many were dropped."""
-    numbers = join([s.boxes for s in seen])
-    dropped = short(numbers, MIN_TRACK) if len(seen) >= FEW_FRAMES else set()
-    kept = sorted({track for tracks in numbers for track in tracks} - dropped)
+    numbers = join([s.boxes for s in seen], min_confidence)
+    surely = Counter(  # in how many frames each is seen for sure
+        track
+        for s, tracks in zip(seen, numbers, strict=True)
+        for track, box in zip(tracks, s.boxes, strict=True)
+        if box.confidence >= min_confidence
+    )
+    least = MIN_TRACK if len(seen) >= FEW_FRAMES else 1
+    kept = sorted(track for track, count in surely.items() if count >= least)
     number = {
         track: place for place, track in enumerate(kept)
     }  # without gaps: people are counted by whoever reads them
@@ -224,9 +231,9 @@ def _by_person(seen: list[_Seen]) -> tuple[tuple[FaceCrop, ...], int]:
         FaceCrop(s.index, s.time_s, number[track], box, image)
         for s, tracks in zip(seen, numbers, strict=True)
         for track, box, image in zip(tracks, s.boxes, s.images, strict=True)
-        if track not in dropped
+        if track in number
     ]
-    return tuple(sorted(crops, key=lambda c: (c.frame_index, c.track))), len(dropped)
+    return tuple(sorted(crops, key=lambda c: (c.frame_index, c.track))), len(surely) - len(kept)
 
 
 def _judge_reading(wanted: int, decoded: int, with_face: int, damage: str, left_out: str) -> tuple[State, str]:

@@ -1,23 +1,28 @@
 """The MTCNN cascade, batched over frames: P-Net proposes, R-Net refines, O-Net decides and finds five landmarks.
 
 Method and weights: Zhang, Zhang, Li and Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
-Networks", IEEE SPL 2016, as converted by facenet-pytorch, whose own `MTCNN` is the reference in our tests. Two
-differences: all candidate windows of all frames are cut by one `roi_align` call instead of one resize each, and a picture
-without any candidate gives an empty list instead of an error.
+Networks", IEEE SPL 2016, as converted by facenet-pytorch, whose own `MTCNN` is the reference in our tests. Three
+differences: pictures and windows are shrunk by OpenCV as bytes, not by torch as floats; all windows of all pictures pass
+through a network together; and a picture without any candidate gives an empty list instead of an error.
 
-Tensors here: pictures (N, 3, H, W) float32 in -1..1; boxes (M, 4) as x1 y1 x2 y2 in px; `owner` (M,) says which of the N
-pictures a box belongs to.
+What that is worth, in core-seconds for 32 frames of 640 x 360 px of a DFDC clip with one face (benchmarks/detection.py):
+see docs/performance.md.
+
+Arrays here: pictures uint8 RGB (H, W, 3); boxes (M, 4) as x1 y1 x2 y2 in px; `owner` (M,) says which of the N pictures a box
+belongs to.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, roi_align
+from torchvision.ops import batched_nms
 
 from dfpipe.types import FaceBox, Image
 
@@ -26,6 +31,7 @@ WINDOW = 12  # px that P-Net looks at
 STRIDE = 2  # px between neighbouring windows of P-Net
 NMS_WITHIN_LEVEL, NMS_BETWEEN = 0.5, 0.7  # overlap thresholds of facenet-pytorch
 NETWORK_BATCH = 512  # windows per pass of R- and O-Net: bounds memory on a crowd
+LEVEL_BATCH = 100_000  # px per pass of P-Net: more do not stay in the cache
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,10 @@ class MTCNN:
         self._min_face = min_face
         self._thresholds = thresholds
         self._device = torch.device(device)
-        self._pnet, self._rnet, self._onet = (net().eval().to(self._device) for net in (PNet, RNet, ONet))
+        nets = (net().eval().to(self._device, memory_format=torch.channels_last) for net in (PNet, RNet, ONet))
+        self._pnet, self._rnet, self._onet = nets
+        self._pnet.pool1 = _HalvingPool()
+        self._pnet.prelu1 = _Slopes(self._pnet.prelu1.weight)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image]) -> list[list[FaceBox]]:
@@ -69,18 +78,17 @@ class MTCNN:
         if not images:
             return []
         with _one_thread():
-            batch = torch.stack([torch.from_numpy(i).to(self._device) for i in images])
-            pictures = (batch.permute(0, 3, 1, 2).float() - 127.5) / 128
-            found = self._propose(pictures)
-            found = self._refine(pictures, found)
-            return self._decide(pictures, found, len(images))
+            found = self._propose(images)
+            found = self._refine(images, found)
+            return self._decide(images, found)
 
-    def _propose(self, pictures: Tensor) -> _Candidates:
+    def _propose(self, images: Sequence[Image]) -> _Candidates:
         """P-Net over the scale pyramid."""
-        height, width = pictures.shape[2:]
-        levels = [self._level(pictures, s) for s in pyramid_scales(height, width, self._min_face)]
+        height, width = images[0].shape[:2]
+        scales = pyramid_scales(height, width, self._min_face)
+        levels = [self._level(small, s) for small, s in zip(_pyramid(images, scales), scales, strict=True)]
         if not levels:
-            empty = pictures.new_zeros
+            empty = torch.empty
             return _Candidates(empty(0, 4), empty(0), empty(0, 4), empty(0, dtype=torch.int64))
         found = _Candidates(
             *(torch.cat([getattr(level, part) for level in levels]) for part in ("boxes", "scores", "shifts", "owner"))
@@ -88,11 +96,9 @@ class MTCNN:
         found = found[batched_nms(found.boxes, found.scores, found.owner, NMS_BETWEEN)]
         return _Candidates(_square(_moved(found.boxes, found.shifts, 0)), found.scores, found.shifts, found.owner)
 
-    def _level(self, pictures: Tensor, scale: float) -> _Candidates:
-        """P-Net at one scale, thinned out within the scale."""
-        height, width = pictures.shape[2:]
-        small = F.interpolate(pictures, (int(height * scale + 1), int(width * scale + 1)), mode="area")
-        shifts, probabilities = self._pnet(small)
+    def _level(self, small: Image, scale: float) -> _Candidates:
+        """P-Net on pictures that are shrunk to one scale, (N, h, w, 3), thinned out within the scale."""
+        shifts, probabilities = self._through(self._pnet, small, max(1, LEVEL_BATCH // small[0, ..., 0].size))
         scores = probabilities[:, 1]
         owner, row, column = (scores >= self._thresholds[0]).nonzero(as_tuple=True)
         corner = torch.stack([column, row], 1).float() * STRIDE
@@ -100,22 +106,22 @@ class MTCNN:
         found = _Candidates(boxes, scores[owner, row, column], shifts[owner, :, row, column], owner)
         return found[batched_nms(found.boxes, found.scores, found.owner, NMS_WITHIN_LEVEL)]
 
-    def _refine(self, pictures: Tensor, found: _Candidates) -> _Candidates:
+    def _refine(self, images: Sequence[Image], found: _Candidates) -> _Candidates:
         """R-Net on 24 px windows."""
-        shifts, probabilities = self._look(self._rnet, pictures, found, 24)
+        shifts, probabilities = self._look(self._rnet, images, found, 24)
         found = _Candidates(found.boxes, probabilities[:, 1], shifts, found.owner)
         found = found[found.scores > self._thresholds[1]]
         found = found[batched_nms(found.boxes, found.scores, found.owner, NMS_BETWEEN)]
         return _Candidates(_square(_moved(found.boxes, found.shifts, 1)), found.scores, found.shifts, found.owner)
 
-    def _decide(self, pictures: Tensor, found: _Candidates, count: int) -> list[list[FaceBox]]:
+    def _decide(self, images: Sequence[Image], found: _Candidates) -> list[list[FaceBox]]:
         """O-Net on 48 px windows, with landmarks."""
-        shifts, landmarks, probabilities = self._look(self._onet, pictures, found, 48)
+        shifts, landmarks, probabilities = self._look(self._onet, images, found, 48)
         keep = probabilities[:, 1] > self._thresholds[2]
         boxes, scores, owner = found.boxes[keep], probabilities[keep, 1], found.owner[keep]
         points = _landmark_points(boxes, landmarks[keep])
         boxes = _moved(boxes, shifts[keep], 1)
-        faces: list[list[FaceBox]] = [[] for _ in range(count)]
+        faces: list[list[FaceBox]] = [[] for _ in images]
         for i in torch.argsort(scores, descending=True, stable=True).tolist():
             x1, y1, x2, y2 = boxes[i].tolist()
             box = FaceBox(x1, y1, x2, y2, scores[i].item(), _pairs(points[i]))
@@ -124,19 +130,65 @@ class MTCNN:
                 mine.append(box)
         return faces
 
-    def _look(self, net: nn.Module, pictures: Tensor, found: _Candidates, size: int) -> tuple[Tensor, ...]:
+    def _look(self, net: nn.Module, images: Sequence[Image], found: _Candidates, size: int) -> tuple[Tensor, ...]:
         """Cuts all windows, resized to (size, size), and passes them through `net`."""
         if len(found.boxes) == 0:  # the networks refuse an empty batch
-            outputs = net(pictures.new_zeros(1, 3, size, size))
-            return tuple(o[:0] for o in outputs)
-        height, width = pictures.shape[2:]
-        windows = _inside(found.boxes, height, width)
-        rois = torch.cat([found.owner[:, None].float(), windows], 1)
-        parts = [
-            net(roi_align(pictures, part, (size, size), sampling_ratio=-1, aligned=True))
-            for part in rois.split(NETWORK_BATCH)
+            return tuple(o[:0] for o in self._through(net, np.zeros((1, size, size, 3), np.uint8), 1))
+        height, width = images[0].shape[:2]
+        windows = _inside(found.boxes, height, width).int().tolist()
+        cut = [
+            _resized(images[owner][y1:y2, x1:x2], (size, size))
+            for owner, (x1, y1, x2, y2) in zip(found.owner.tolist(), windows, strict=True)
         ]
+        return self._through(net, np.stack(cut), NETWORK_BATCH)
+
+    def _through(self, net: nn.Module, pictures: Image, at_once: int) -> tuple[Tensor, ...]:
+        """The outputs of `net` for uint8 (N, H, W, 3), on the CPU."""
+        parts = []
+        for part in torch.from_numpy(pictures).split(at_once):
+            values = (part.to(self._device).permute(0, 3, 1, 2).float() - 127.5) / 128
+            parts.append([output.cpu() for output in net(values)])
         return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
+
+
+def _pyramid(images: Sequence[Image], scales: Sequence[float]) -> Iterator[Image]:
+    """Pictures at each of some scales, (N, h, w, 3): shrunk from the level before the last, which is half as large."""
+    height, width = images[0].shape[:2]
+    above: list[Sequence[Image]] = [images, images]
+    for scale in scales:
+        size = (int(width * scale + 1), int(height * scale + 1))
+        small = [_resized(image, size) for image in above[-2]]
+        above.append(small)
+        yield np.stack(small)
+
+
+class _HalvingPool(nn.Module):
+    """The largest of each 2 x 2 px, as P-Net's own pooling has it, in an eighth of its time for channels-last (measured)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to half of it, rounded up."""
+        height, width = x.shape[2:]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, width % 2, 0, height % 2), value=-torch.inf)
+        rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+        return torch.maximum(rows[..., ::2], rows[..., 1::2])
+
+
+class _Slopes(nn.Module):
+    """PReLU in half of its time where there are few channels (measured)."""
+
+    def __init__(self, slopes: Tensor) -> None:
+        super().__init__()
+        self._slopes = nn.Parameter(slopes.reshape(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Negative values (N, C, H, W) times the slope of their channel."""
+        return x.clamp_min(0).addcmul_(x.clamp_max(0), self._slopes)
+
+
+def _resized(image: Image, size: tuple[int, int]) -> Image:
+    """Shrinks by area, which does not alias. `size` is (width, height)."""
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 @contextlib.contextmanager

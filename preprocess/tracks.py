@@ -13,39 +13,34 @@ MAX_DISTANCE = 0.8  # between centres, in face sides
 MAX_SIZE_RATIO = 1.6
 
 
-def join(frames: Sequence[Sequence[FaceBox]]) -> list[list[int]]:
+def join(frames: Sequence[Sequence[FaceBox]], min_confidence: float = 0.0) -> list[list[int]]:
     """Gives every box the number of a person.
 
-    Greedy by overlap, then by distance, frame after frame. People are numbered by presence: 0 is who is seen in most
-    frames and largest (frames x mean side).
+    Greedy by overlap, then by distance, frame after frame; boxes that are sure come first, the others go on from what is
+    left (as in ByteTrack: Zhang et al., ECCV 2022). People are numbered by presence: 0 is who is seen in most frames and
+    largest (frames x mean side).
 
     Args:
         frames: The boxes of each sampled frame, in presentation order.
+        min_confidence: From which a box is sure, 0..1.
 
     Returns:
         A track number for each box, in the shape of `frames`.
     """
-    raw, tracks = _follow(frames)
+    raw, tracks = _follow(frames, min_confidence)
     presence = {t: sum(box.side for _, box in seen) for t, seen in enumerate(tracks)}
     rank = {t: r for r, t in enumerate(sorted(presence, key=lambda t: (-presence[t], t)))}
     return [[rank[t] for t in numbers] for numbers in raw]
 
 
-def short(numbers: Sequence[Sequence[int]], min_frames: int) -> set[int]:
-    """Track numbers that occur in fewer than `min_frames` frames: mostly false alarms of the detector."""
-    seen: dict[int, int] = {}
-    for frame in numbers:
-        for track in frame:
-            seen[track] = seen.get(track, 0) + 1
-    return {track for track, count in seen.items() if count < min_frames}
-
-
-def _follow(frames: Sequence[Sequence[FaceBox]]) -> tuple[list[list[int]], list[list[tuple[int, FaceBox]]]]:
+def _follow(
+    frames: Sequence[Sequence[FaceBox]], min_confidence: float
+) -> tuple[list[list[int]], list[list[tuple[int, FaceBox]]]]:
     tracks: list[list[tuple[int, FaceBox]]] = []  # each a list of (frame position, box)
     numbers: list[list[int]] = []
     for position, boxes in enumerate(frames):
         live = [t for t, seen in enumerate(tracks) if position - seen[-1][0] <= MAX_GAP]
-        match = _match({t: tracks[t][-1][1] for t in live}, boxes)
+        match = _match({t: tracks[t][-1][1] for t in live}, boxes, min_confidence)
         row = []
         for i, box in enumerate(boxes):
             track = match.get(i, len(tracks))
@@ -57,17 +52,17 @@ def _follow(frames: Sequence[Sequence[FaceBox]]) -> tuple[list[list[int]], list[
     return numbers, tracks
 
 
-def _match(last: dict[int, FaceBox], boxes: Sequence[FaceBox]) -> dict[int, int]:
+def _match(last: dict[int, FaceBox], boxes: Sequence[FaceBox], min_confidence: float) -> dict[int, int]:
     """Box position to track number, the best pairs first."""
     pairs = sorted(
-        (-score, track, i)
+        (box.confidence < min_confidence, -score, track, i)
         for track, seen in last.items()
         for i, box in enumerate(boxes)
         if (score := affinity(seen, box)) > 0
     )
     match: dict[int, int] = {}
     taken: set[int] = set()
-    for _, track, i in pairs:
+    for _, _, track, i in pairs:
         if i not in match and track not in taken:
             match[i] = track
             taken.add(track)

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from dfpipe.preprocess.boxes import area, centre, iou, scaled, usable
-from dfpipe.preprocess.tracks import MAX_GAP, affinity, join, short
+from dfpipe.preprocess.tracks import MAX_GAP, affinity, join
 from dfpipe.types import FaceBox
 
 
@@ -59,14 +59,9 @@ def test_crossing_people_are_told_apart_by_the_nearest_box() -> None:
     assert join(frames) == [[0, 1]] * 3
 
 
-def test_short_tracks() -> None:
-    assert short([[0, 1], [0], [0, 2], [2]], 2) == {1}
-
-
 def test_nothing_seen() -> None:
     assert join([]) == []
     assert join([[], []]) == [[], []]
-    assert short([[], []], 2) == set()
 
 
 def test_a_degenerate_box_does_not_divide_by_zero() -> None:

@@ -36,7 +36,7 @@ def test_manifest_crops_and_states_agree(faces: Path) -> None:
     on_disk = {str(p.relative_to(faces)) for p in (faces / "crops").rglob("*.jpg")}
     assert set(manifest.columns["crop"]) == on_disk
     assert cv2.imread(str(manifest.path(0))).shape == (256, 256, 3)
-    assert {row["reader"] for row in inputs} == {"decord"}
+    assert {row["reader"] for row in inputs} == {"pyav"}
     for row in inputs:
         assert (row["frames_wanted"], row["frames_decoded"], row["width"], row["codec"]) == (6, 6, 320, "h264")
 

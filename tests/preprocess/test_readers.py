@@ -450,3 +450,61 @@ def test_the_same_frames_make_the_same_clip(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         write_clip(tmp_path / name, clip_frames(3, Label.FAKE))
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+# ---- pictures that are passed over -----------------------------------------------------------------------------------
+
+
+def write_moving(path: Path, codec: str) -> Path:
+    """Sixty frames of moving noise, with pictures between others to which none refers."""
+    rng = np.random.default_rng(3)
+    noise = rng.integers(0, 256, (64, 160, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25, options={"bf": "2", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 64, "yuv420p", 400_000
+        for i in range(60):
+            picture = np.ascontiguousarray(noise[:, i : i + 64])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("libx264", ".mp4"), ("mpeg4", ".mp4"), ("mpeg1video", ".mkv"), ("mpeg2video", ".mkv")]
+)
+def test_passing_over_pictures_changes_no_pixel(
+    codec: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_moving(tmp_path / f"moving{suffix}", codec)
+    wanted = [0, 1, 7, 8, 20, 33, 34, 35, 58]
+    decoded: list[int] = []
+
+    class Counting(readers.PyAVReader):
+        def _decode(self, *args: Any) -> Any:
+            for found in super()._decode(*args):
+                decoded.append(1)
+                yield found
+
+    def read() -> tuple[list[tuple[int, float]], list[Image], int]:
+        decoded.clear()
+        with open_video(path, "counting") as video:
+            frames = list(video.frames(wanted))
+        return [(frame.index, frame.time_s) for frame in frames], [frame.image for frame in frames], len(decoded)
+
+    monkeypatch.setitem(READERS, "counting", Counting)
+    places, images, count = read()
+    monkeypatch.setattr(readers, "_PASSED_OVER", frozenset[str]())
+    all_places, all_images, whole = read()
+    assert places == all_places
+    assert [index for index, _ in places] == wanted
+    assert count < 0.75 * whole
+    for one, other in zip(images, all_images, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_auto_asks_pyav_where_pictures_can_be_passed_over_and_else_decord(tmp_path: Path) -> None:
+    with open_video(write_moving(tmp_path / "a.mp4", "libx264")) as video:
+        assert video.info.reader == "pyav"
+    write_animation(tmp_path / "b.gif", "GIF", 5)
+    with open_video(tmp_path / "b.gif") as video:
+        assert video.info.reader == "decord"
