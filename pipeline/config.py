@@ -42,7 +42,7 @@ class FacesConfig:
     fine_side: int = 1920  # px, second look at frames in which the first found nothing; 0 = none
     min_face: int = 20  # px in the picture that the detector sees: facenet-pytorch's default
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)  # P-, R-, O-Net: facenet-pytorch's defaults
-    min_confidence: float = 0.9  # boxes below are dropped after the cascade
+    min_confidence: float = 0.9  # of a face: in a still; in a clip in two frames, the others then need less
     crop_scale: float = 1.3  # side of the square crop / longer side of the face box: as in FaceForensics++
     crop_size: int = 256  # px
     align: bool = False  # turn each crop so that the five landmarks lie where they do in an upright face

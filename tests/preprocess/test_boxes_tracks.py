@@ -2,13 +2,13 @@ import math
 
 import pytest
 
-from dfpipe.preprocess.boxes import area, centre, iou, scaled, usable
+from dfpipe.preprocess.boxes import area, centre, iou, moved, scaled, usable
 from dfpipe.preprocess.tracks import MAX_GAP, affinity, join
 from dfpipe.types import FaceBox
 
 
-def box(x: float, y: float, side: float = 100) -> FaceBox:
-    return FaceBox(x, y, x + side, y + side, 0.99)
+def box(x: float, y: float, side: float = 100, confidence: float = 0.99) -> FaceBox:
+    return FaceBox(x, y, x + side, y + side, confidence)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,21 @@ def test_a_face_of_quite_another_size_is_another_person() -> None:
 def test_crossing_people_are_told_apart_by_the_nearest_box() -> None:
     frames = [[box(0, 0), box(300, 0)], [box(60, 0), box(240, 0)], [box(120, 0), box(180, 0)]]
     assert join(frames) == [[0, 1]] * 3
+
+
+def test_sure_boxes_are_joined_before_others_that_lie_nearer() -> None:
+    frames = [[box(0, 0)], [box(2, 0, confidence=0.75), box(20, 0)]]
+    assert join(frames) == [[0], [0, 1]]
+    assert join(frames, min_confidence=0.9) == [[0], [1, 0]]
+
+
+def test_a_box_that_is_not_sure_goes_on_from_one_that_is() -> None:
+    assert join([[box(0, 0)], [box(10, 0, confidence=0.75)], [box(20, 0)]], min_confidence=0.9) == [[0], [0], [0]]
+
+
+def test_moved() -> None:
+    face = FaceBox(1, 2, 3, 4, 0.5, ((1.5, 2.5),))
+    assert moved(face, 10, 20) == FaceBox(11, 22, 13, 24, 0.5, ((11.5, 22.5),))
 
 
 def test_nothing_seen() -> None:

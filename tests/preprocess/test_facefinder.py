@@ -10,10 +10,11 @@ from PIL import Image as PillowImage
 from dfpipe.config import FacesConfig, LimitsConfig
 from dfpipe.demo import SOURCES, clip_frames, write_clip
 from dfpipe.errors import CorruptMedia, TooLargeMedia
+from dfpipe.preprocess import facefinder
 from dfpipe.preprocess.crops import crop_face
 from dfpipe.preprocess.facefinder import FaceFinder, typical_crop_scale
 from dfpipe.preprocess.readers import open_video
-from dfpipe.types import Image, Label, State
+from dfpipe.types import FaceBox, Image, Label, State
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,20 @@ def uniform_middle(frames: int, wanted: int, place: int) -> int:
     from dfpipe.preprocess.sampling import uniform
 
     return uniform(frames, wanted)[place]
+
+
+def test_who_is_sure_in_two_frames_keeps_the_frames_in_which_it_is_not() -> None:
+    grey = np.zeros((8, 8, 3), np.uint8)
+
+    def seen(index: int, *confidences: float) -> facefinder._Seen:
+        boxes = [FaceBox(300 * i, 0, 300 * i + 100, 100, c) for i, c in enumerate(confidences)]
+        return facefinder._Seen(index, float(index), boxes, [grey] * len(boxes))
+
+    frames = [seen(0, 0.95, 0.75), seen(1, 0.75, 0.95), seen(2, 0.75, 0.75), seen(3, 0.95, 0.75)]
+    crops, dropped = facefinder._by_person(frames, 0.9)
+    assert [(crop.frame_index, crop.track, crop.box.x1) for crop in crops] == [(i, 0, 0) for i in range(4)]
+    assert dropped == 1  # who is sure once; who never is counts as nobody
+    assert facefinder._by_person([seen(0, 0.75), seen(1, 0.75)], 0.9) == ((), 0)
 
 
 def test_no_face(finder: FaceFinder, faceless_clip: Path) -> None:

@@ -1,16 +1,18 @@
 """Our cascade against facenet-pytorch's own MTCNN, the reference."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dfpipe.config import FacesConfig
 from dfpipe.errors import ConfigError
 from dfpipe.preprocess.boxes import iou
-from dfpipe.preprocess.faces import find_faces, load_detector, shrunk
-from dfpipe.preprocess.mtcnn import MTCNN, pyramid_scales
+from dfpipe.preprocess.faces import find_faces, find_in_frames, load_detector, shrunk, sure
+from dfpipe.preprocess.mtcnn import MTCNN, _HalvingPool, _Slopes, pyramid_scales
 from dfpipe.preprocess.readers import open_video
 from dfpipe.preprocess.sampling import uniform
 from dfpipe.types import FaceBox, Image
@@ -104,6 +106,59 @@ def test_most_faces_and_least_confidence(portrait: Image) -> None:
     assert len(find_faces(detector, [crowd], FacesConfig())[0]) == 4
     assert len(find_faces(detector, [crowd], FacesConfig(max_faces=2))[0]) == 2
     assert find_faces(detector, [crowd], FacesConfig(min_confidence=1.0)) == [[]]
+
+
+class Eyes:
+    """The real detector, counting the pixels that it is shown."""
+
+    def __init__(self) -> None:
+        self._detector = load_detector(FacesConfig())
+        self.shown: list[tuple[int, int]] = []
+
+    def detect(self, images: Sequence[Image]) -> list[list[FaceBox]]:
+        self.shown += [image.shape[:2] for image in images]
+        return self._detector.detect(images)
+
+
+def test_frames_help_each_other(portrait: Image) -> None:
+    """A face too small for the first look is found where the frames beside it show it, by a look there alone."""
+    large, small = np.full((1080, 1920, 3), 90, np.uint8), np.full((1080, 1920, 3), 90, np.uint8)
+    large[500:756, 900:1156] = portrait[::2, ::2]
+    small[564:692, 964:1092] = portrait[::4, ::4]
+    eyes = Eyes()
+    found = find_in_frames(eyes, [large, small, large], FacesConfig())
+    ((face,),) = [sure(faces, FacesConfig()) for faces in found[1:2]]
+    assert 964 < face.x1 < face.x2 < 1092
+    assert 564 < face.y1 < face.y2 < 692
+    assert 0.01 < (face.landmarks[1][0] - face.landmarks[0][0]) / face.side < 1
+    assert eyes.shown[:3] == [(360, 640)] * 3
+    assert len(eyes.shown) == 4
+    assert max(eyes.shown[3]) <= 640
+
+
+def test_a_face_in_one_frame_alone_points_nowhere(portrait: Image) -> None:
+    large, empty = np.full((1080, 1920, 3), 90, np.uint8), np.full((1080, 1920, 3), 90, np.uint8)
+    large[500:756, 900:1156] = portrait[::2, ::2]
+    eyes = Eyes()
+    assert [len(faces) for faces in find_in_frames(eyes, [large, empty], FacesConfig())] == [1, 0]
+    assert eyes.shown == [(360, 640), (360, 640), (1080, 1920)]
+
+
+def test_unsure_faces_are_told_of_frames_and_dropped_of_single_pictures(portrait: Image) -> None:
+    config = FacesConfig(min_confidence=1.0)
+    detector = load_detector(config)
+    assert find_faces(detector, [portrait], config) == [[]]
+    ((face,),) = find_in_frames(detector, [portrait], config)
+    assert face.confidence < 1
+
+
+@pytest.mark.parametrize("shape", [(1, 10, 216, 384), (2, 10, 7, 5), (1, 3, 1, 1)])
+def test_fast_layers_equal_torchs(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    slopes = torch.randn(shape[1])
+    assert torch.equal(_HalvingPool()(x), torch.nn.functional.max_pool2d(x, 2, 2, ceil_mode=True))
+    assert torch.equal(_Slopes(slopes)(x), torch.nn.functional.prelu(x, slopes))
 
 
 def test_shrunk_never_enlarges() -> None:
