@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, roi_align
 
+from dfpipe.preprocess.facenets import ONet, PNet, RNet
+from dfpipe.preprocess.suppression import batched_nms
 from dfpipe.types import FaceBox, Image
 
 PYRAMID_FACTOR = 0.709  # about sqrt(1/2): each level has half the area of the one before (Zhang et al.)
@@ -133,7 +133,7 @@ class MTCNN:
         windows = _inside(found.boxes, height, width)
         rois = torch.cat([found.owner[:, None].float(), windows], 1)
         parts = [
-            net(roi_align(pictures, part, (size, size), sampling_ratio=-1, aligned=True))
+            net(torch.ops.torchvision.roi_align(pictures, part, 1.0, size, size, -1, True))
             for part in rois.split(NETWORK_BATCH)
         ]
         return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
