@@ -32,7 +32,8 @@ def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
         **values: What the template shows.
     """
     charts = {name: png_uri(data) for name, data in pictures.items()}
-    return _templates().get_template(template).render(charts=charts, **values)
+    page: str = _templates().get_template(template).render(charts=charts, **values)
+    return page
 
 
 @functools.cache
