@@ -29,7 +29,8 @@ from dfpipe.infer.evaluate import SCORES, Evaluated, Options, evaluate, evaluate
 from dfpipe.infer.modelcard import write_card
 from dfpipe.infer.record import EVALUATIONS, SHIPPED, STRESS, record_shipped, shipped_record
 from dfpipe.infer.scores import joined, read_scores, write_scores
-from dfpipe.train.modelfile import load_model, read_card, save_model
+from dfpipe.train.card import read_card
+from dfpipe.train.modelfile import load_model, save_model
 
 log = logging.getLogger(__name__)
 

@@ -1,111 +1,274 @@
-"""What does a verdict cost? Cold, warm, in memory, and which part takes how much.
+"""What does a verdict cost, and what do people wait for before anything happens?
 
-    python benchmarks/infer_cost.py CLIP --model model.safetensors [--runs 3]
+    python benchmarks/infer_cost.py CLIP [--model FILE] [--runs 5] [--further 6] [--starts]
 
-All parts are measured in this run on this machine; compare shares and ratios, not seconds of different days. "Cold" is the
-whole command from the shell, with one worker: interpreter, imports, model, clip, report. "Warm" is one more clip in a
-process that has everything loaded, with its parts below it, worked through one after the other on one thread.
+Everything is measured in turn, in every run, on this machine; compare ratios and shares, not seconds of different days.
+Core-seconds count every process that a command starts; on a busy machine they say more than the clock.
+
+- decoding alone: PyAV, all frames, one thread, no conversion.
+- cold: the whole command from the shell on one clip. Below it what it waits for, each in an interpreter of its own and
+  without the interpreter's own start: in the parent until its children start, then torch and the network; in the child,
+  side by side with the latter, libraries and the networks that find faces.
+- warm: what each further clip of a folder adds to the command, in the same processes: (1 + N clips less 1 clip) / N. The
+  clips are copies with a few bytes more at the end, which no MP4 reader minds, because equal files are judged once.
+- the parts of one more clip, worked through one after the other on one thread in a process that has everything loaded.
+- with --starts: help, words that are wrong, and other commands on little or nothing.
 """
 
 import argparse
+import contextlib
+import math
 import os
 import platform
 import resource
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import urllib.request
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-WORKER_IMPORTS = "import dfpipe.infer.detector"
+import av
+import click
+import torch
+
+from dfpipe.cli import main as dfpipe
+from dfpipe.infer.detector import Detector
+from dfpipe.infer.embedded import embedded_model
+from dfpipe.infer.inputs import Upload
+from dfpipe.infer.judging import Options, publish
+from dfpipe.preprocess.crops import crop_face
+from dfpipe.preprocess.faces import find_faces, load_detector
+from dfpipe.preprocess.readers import BATCH, open_video
+from dfpipe.preprocess.sampling import pick
+
+DECODING, WARM = "decoding alone", "warm, per further clip"
+PARTS = {  # of the cold start -> code
+    "interpreter": "",
+    "  parent, until children start": (
+        "import dfpipe.cli, dfpipe.infer.judging; dfpipe.infer.judging.Detector.load(later=True)"
+    ),
+    "  parent, with torch and network": "from dfpipe.infer.detector import Detector; Detector.load().scorer",
+    "  child, until it is ready": (
+        "import dfpipe.cli; from dfpipe.infer.looking import *; from dfpipe.preprocess.facefinder import *; "
+        "start_finder(FacesConfig(), LimitsConfig())"
+    ),
+}
+WORDS = (["--help"], ["infer", "--nonsense"])
+SERVE_S = 300.0  # most that a service may take to be ready
 
 
-def timed(what: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result."""
-    start = time.perf_counter()
-    result = what()
-    return time.perf_counter() - start, result
+@dataclass(frozen=True)
+class Cost:
+    """Seconds by the clock, and core-seconds."""
+
+    wall: float
+    core: float
+
+    def less(self, other: "Cost", parts: int = 1) -> "Cost":
+        """A share of the difference."""
+        return Cost((self.wall - other.wall) / parts, (self.core - other.core) / parts)
 
 
-def python(*words: str) -> float:
-    """Seconds of a fresh interpreter."""
-    return timed(lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True))[0]
+Costs = dict[str, list[Cost]]
 
 
-def cold(clip: Path, model: Path) -> float:
-    """Seconds of the whole command."""
-    with tempfile.TemporaryDirectory() as out:
-        return python("-m", "dfpipe", "infer", str(clip), "--model", str(model), "--out", out, "--workers", "1")
+@contextmanager
+def measured(costs: Costs, name: str) -> Iterator[None]:
+    """Adds what is done inside, here and in processes that end inside."""
+    wall, core = time.perf_counter(), _core_seconds()
+    yield
+    costs[name].append(Cost(time.perf_counter() - wall, _core_seconds() - core))
 
 
-def parts(clip: Path, model: Path) -> tuple[dict[str, float], float]:
-    """Seconds of each part of one more clip, and of all of it in one go."""
-    import torch
+def _core_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
-    from dfpipe.infer.detector import Detector
-    from dfpipe.infer.inputs import Upload
-    from dfpipe.infer.judging import Options, judge_into
-    from dfpipe.infer.report import write_report
-    from dfpipe.infer.verdicts import to_json
-    from dfpipe.preprocess.crops import crop_face
-    from dfpipe.preprocess.faces import find_faces, load_detector
-    from dfpipe.preprocess.readers import BATCH, open_video
-    from dfpipe.preprocess.sampling import pick
 
-    torch.set_num_threads(1)
-    detector = Detector.load(model, "cpu")
-    faces = detector.model.card.faces
-    (judged,) = detector.examine([Upload(clip)], "serial")  # also warms up
-    finder = load_detector(faces)
-    found: dict[str, float] = {}
+def python(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> None:
+    """A fresh interpreter in a folder, so that no model of this checkout is taken."""
+    ended = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True)
+    if ended.returncode not in codes:
+        raise RuntimeError(f"{' '.join(words)} ended with {ended.returncode}: {ended.stderr}")
 
-    def decode() -> list[Any]:
-        with open_video(clip, faces.reader) as video:
-            return [frame.image for frame in video.frames(pick(video.timeline, faces))]
 
-    found["decode"], images = timed(decode)
-    batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
-    found["detect"], boxes = timed(lambda: [b for batch in batches for b in find_faces(finder, batch, faces)])
-    pairs = [(image, box) for image, some in zip(images, boxes, strict=True) for box in some]
-    found["cut"], _ = timed(lambda: [crop_face(i, b, faces.crop_scale, faces.crop_size) for i, b in pairs])
-    found["score"], _ = timed(lambda: detector.score(judged.crops))
+def decode(clip: Path) -> int:
+    """Decodes a clip and throws its frames away."""
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type, stream.thread_count = "NONE", 1
+        return sum(1 for _ in container.decode(stream))
+
+
+def copies(clip: Path, folder: Path, count: int) -> None:
+    """Copies that differ in the length of an empty box at their end (ISO/IEC 14496-12, "free"): files of one size wait."""
+    folder.mkdir()
+    for i in range(count):
+        box = b"free" + bytes(i)
+        (folder / f"{i}{clip.suffix}").write_bytes(clip.read_bytes() + (len(box) + 4).to_bytes(4, "big") + box)
+
+
+def run_commands(costs: Costs, clip: Path, model: list[str], further: int, workers: list[str]) -> None:
+    """Cold and warm, in fresh processes."""
     with tempfile.TemporaryDirectory() as name:
-        found["report"], _ = timed(
-            lambda: write_report(Path(name), judged, to_json(judged.verdict), detector, heat=False)
-        )
+        folder = Path(name)
+        copies(clip, folder / "one", 1)
+        copies(clip, folder / "many", 1 + further)
+        with measured(costs, "cold, whole command"):
+            python(folder, "-m", "dfpipe", "infer", "one", "--out", "a", *model, *workers)
+        for part, code in PARTS.items():
+            with measured(costs, part):
+                python(folder, "-c", code)
+            if part != "interpreter":
+                costs[part].append(costs[part].pop().less(costs["interpreter"][-1]))
+        with measured(costs, "judged before"):
+            python(folder, "-m", "dfpipe", "infer", "one", "--out", "a", *model, *workers)
+        with measured(costs, WARM):
+            python(folder, "-m", "dfpipe", "infer", "many", "--out", "b", *model, *workers)
+        costs[WARM].append(costs[WARM].pop().less(costs["cold, whole command"][-1], further))
+
+
+class Warm:
+    """A process that has everything loaded."""
+
+    def __init__(self, clip: Path, model: Path | None) -> None:
+        torch.set_num_threads(1)
+        self.upload, self.detector = Upload(clip), Detector.load(model or embedded_model(), "cpu")
+        self.faces = self.detector.model.card.faces
+        self.finder = load_detector(self.faces)
+        (self.judged,) = self.detector.examine([self.upload], "serial")
+        self.parts(defaultdict(list))
+
+    def parts(self, costs: Costs) -> None:
+        """The parts of one more clip."""
+        with measured(costs, "  decoded"), open_video(self.upload.path, self.faces.reader) as video:
+            images = [frame.image for frame in video.frames(pick(video.timeline, self.faces))]
+        batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+        with measured(costs, "  detected"):
+            boxes = [found for batch in batches for found in find_faces(self.finder, batch, self.faces)]
+        with measured(costs, "  cut"):
+            for image, some in zip(images, boxes, strict=True):
+                for box in some:
+                    crop_face(image, box, self.faces.crop_scale, self.faces.crop_size)
+        with measured(costs, "  scored"):
+            self.detector.score(self.judged.crops)
+        with tempfile.TemporaryDirectory() as name, measured(costs, "  report written"):
+            publish(self.judged, Path(name) / "report", self.detector, Options())
+
+
+def run_starts(costs: Costs, clip: Path) -> None:
+    """Help, and other commands."""
     with tempfile.TemporaryDirectory() as name:
-        work = judge_into(detector, [Upload(clip)], Path(name), Options(engine="serial"))
-        whole, _ = timed(lambda: list(work))
-    return found, whole
+        folder = Path(name)
+        (folder / "real").mkdir()
+        shutil.copy(clip, folder / "real")
+        for words in WORDS:
+            with measured(costs, f"dfpipe {' '.join(words)}"):
+                python(folder, "-m", "dfpipe", *words, codes=(0, 2))
+        pages: Costs = defaultdict(list)
+        for command in commands(dfpipe):
+            with measured(pages, " ".join(command)):
+                python(folder, "-m", "dfpipe", *command, "--help")
+        slowest = max((cost for page in pages.values() for cost in page), key=lambda cost: cost.wall)
+        costs[f"dfpipe COMMAND --help, slowest of {len(pages)}"].append(slowest)
+        with measured(costs, "dfpipe extract, one clip"):
+            python(folder, "-m", "dfpipe", "extract", "--videos", ".", "--out", "faces")
+        with measured(costs, "dfpipe doctor"):
+            python(folder, "-m", "dfpipe", "doctor", codes=(0, 1))
+        start_service(costs, folder)
+
+
+def commands(group: click.Group) -> Iterator[list[str]]:
+    """Every command."""
+    for name, command in group.commands.items():
+        yield [name]
+        if isinstance(command, click.Group):
+            yield from ([name, *below] for below in commands(command))
+
+
+def start_service(costs: Costs, folder: Path) -> None:
+    """Until the page answers, and until the first file would be judged at once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "dfpipe", "serve", "--port", str(port), "--data", "service"]
+    begun = time.perf_counter()
+    server = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for page, what in (("healthz", "it answers"), ("readyz", "it is ready")):
+        _wait_for(f"http://127.0.0.1:{port}/{page}", server)
+        costs[f"dfpipe serve, until {what}"].append(Cost(time.perf_counter() - begun, math.nan))
+    server.terminate()
+    server.wait()
+
+
+def _wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + SERVE_S
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.02)
+    server.kill()
+    raise RuntimeError(f"no answer from {address}")
+
+
+def tell(costs: Costs, name: str, ratio: bool = True) -> None:
+    """A line of the table."""
+    walls, cores = ([getattr(cost, kind) for cost in costs[name]] for kind in ("wall", "core"))
+    line = f"{name:<40}{statistics.median(walls):7.2f} s"
+    if not math.isnan(cores[0]):
+        line += f"{statistics.median(cores):8.2f} core-s  ({min(cores):.2f} to {max(cores):.2f})"
+    if ratio:
+        line += f"{statistics.median(cores) / statistics.median(cost.core for cost in costs[DECODING]):8.2f} x decoding"
+    print(line)
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--model", type=Path, help="default: what ships with dfpipe")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--further", type=int, default=6, help="clips after the first, for the warm figure")
+    parser.add_argument("--workers", help="of dfpipe infer")
+    parser.add_argument("--starts", action="store_true")
     words = parser.parse_args()
-    runs = range(words.runs)
-    colds = [cold(words.clip, words.model) for _ in runs]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    bare = [python("-c", "") for _ in runs]
-    imports = [python("-c", WORKER_IMPORTS) for _ in runs]
-    taken = [parts(words.clip, words.model) for _ in runs]
-    middle = {name: statistics.median(t[0][name] for t in taken) for name in taken[0][0]}
-    warm = statistics.median(t[1] for t in taken)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"median of {words.runs} runs; in brackets the lowest and highest\n")
-    for name, values in (("cold, whole command", colds), ("  bare interpreter", bare), ("  imports", imports)):
-        print(f"{name:<22} {statistics.median(values):6.2f} s  ({min(values):.2f} to {max(values):.2f})")
-    print(f"{'largest process, cold':<22} {peak / 1e9:6.2f} GB")
-    print(f"{'warm, per clip':<22} {warm:6.2f} s  = {warm / statistics.median(colds):.2f} of cold")
-    total = sum(middle.values())
-    for name, seconds in middle.items():
-        print(f"  {name:<20} {seconds:6.2f} s  {100 * seconds / total:5.1f} %")
+    clip, model = words.clip.resolve(), words.model.resolve() if words.model else None
+    options: list[Any] = ["--model", str(model)] if model else []
+    workers = ["--workers", words.workers] if words.workers else []
+    costs: Costs = defaultdict(list)
+    warm = Warm(clip, model)
+    steps: list[Callable[[], None]] = [
+        lambda: run_commands(costs, clip, options, words.further, workers),
+        lambda: warm.parts(costs),
+    ]
+    if words.starts:
+        steps.append(lambda: run_starts(costs, clip))
+    for _ in range(words.runs):
+        with measured(costs, DECODING):
+            decode(clip)
+        for step in steps:
+            step()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("torch", "timm", "av", "opencv-python-headless")
+    )
+    print(
+        f"{platform.processor() or platform.machine()}, {cores} cores, Python {platform.python_version()}, {versions}"
+    )
+    print(f"{clip.name}, median of {words.runs} runs in turn; in brackets the lowest and highest core-seconds\n")
+    for name in costs:
+        tell(costs, name, ratio=not name.startswith("dfpipe"))
 
 
 if __name__ == "__main__":

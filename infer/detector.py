@@ -12,58 +12,36 @@ settings in the model file. The network scores the crops here, on the GPU if the
 
 import contextlib
 import hashlib
-import logging
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dfpipe.config import InferConfig, LimitsConfig
-from dfpipe.errors import MediaError, ModelFileError, ResourceError, UsageError, choose
+from dfpipe.errors import MediaError, ModelFileError, UsageError, choose
 from dfpipe.files import sha256_file
 from dfpipe.infer.aggregate import AGGREGATES, COMPRESSED, judge_clip, judge_people, segments
-from dfpipe.infer.calibration import probabilities
 from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.inputs import Upload
+from dfpipe.infer.looking import Looked, LookJob, look_task
 from dfpipe.infer.words import Conditions, cautions_of, confidence_of, reason_of
-from dfpipe.preprocess.facefinder import FaceFinder, FoundFaces, setup_of, this_finder
+from dfpipe.preprocess.facefinder import FaceFinder, setup_of
 from dfpipe.preprocess.looks import luma_of, sharpness_of
 from dfpipe.sandbox import give_back_memory
-from dfpipe.train.devices import autocast, pick_device
-from dfpipe.train.modelfile import LoadedModel, load_model
-from dfpipe.train.transforms import resized
+from dfpipe.train.openmodel import Model, open_model
 from dfpipe.types import FaceCrop, Frame, FrameScore, Image, Rule, State, Verdict, VerdictKind
 from dfpipe.workers import run_all
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from dfpipe.infer.scorer import Scorer
 
 MODEL_FILES = "*/model.safetensors"  # what `dfpipe train` leaves in each run folder
 RUNS = Path("runs")  # where `dfpipe train` leaves them
-
-
-@dataclass(frozen=True, slots=True)
-class LookJob:
-    """One input on its way to a worker."""
-
-    upload: Upload
-    looked: Path | None = None  # see `Detector.examine`
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Looked:
-    """What a worker sends back of one input."""
-
-    sha256: str
-    size: int  # bytes
-    found: FoundFaces
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,30 +54,11 @@ class Judged:
     looked_at: tuple[int, ...] = ()  # indices of the frames that were decoded
 
 
-def look_task(job: LookJob) -> Looked:
-    """Finds and cuts the faces of one input, in a worker.
-
-    Raises:
-        MediaError: The input's state and reason.
-    """
-    start = time.perf_counter()
-    finder = this_finder()
-    finder.on_frames = partial(_count, job.looked) if job.looked is not None else None
-    with job.upload.as_file(Path(tempfile.gettempdir()), finder.limits) as path:
-        found = finder.find(path)
-        return Looked(sha256_file(path), path.stat().st_size, found, time.perf_counter() - start)
-
-
-def _count(file: Path, frames: int) -> None:
-    with file.open("ab") as counted:
-        counted.write(b"." * frames)
-
-
 class Detector:
     """A model that judges clips, stills and frames.
 
     Args:
-        model: From `dfpipe.train.modelfile.load_model`.
+        model: From `dfpipe.train.openmodel` or `dfpipe.train.modelfile`.
         config: How scores are joined.
         limits: What one input may cost.
         frames: Looked at in a clip, spread evenly, instead of what the model file says.
@@ -107,7 +66,7 @@ class Detector:
 
     def __init__(
         self,
-        model: LoadedModel,
+        model: Model,
         config: InferConfig | None = None,
         limits: LimitsConfig | None = None,
         frames: int | None = None,
@@ -119,8 +78,6 @@ class Detector:
         self.config = config or InferConfig()
         self.limits = limits or LimitsConfig()
         choose(AGGREGATES, self.config.aggregate, "infer.aggregate")
-        self._device = model.network.mean.device
-        self._at_once = self.config.batch_size
         self._finder: FaceFinder | None = None
 
     @classmethod
@@ -131,6 +88,7 @@ class Detector:
         config: InferConfig | None = None,
         limits: LimitsConfig | None = None,
         frames: int | None = None,
+        later: bool = False,
     ) -> "Detector":
         """Loads a model file.
 
@@ -140,13 +98,17 @@ class Detector:
             config: How scores are joined.
             limits: What one input may cost.
             frames: Looked at in a clip, instead of what the model file says.
+            later: Load the network when it is needed, as `examine` does while its workers start. What is wrong with the
+                weights or the device is raised then.
 
         Raises:
             ModelFileError: Missing or refused.
             UsageError: No such device.
         """
         file = find_model(Path(path) if path is not None else None, RUNS)
-        model = load_model(file, pick_device(device), shipped=file == embedded_model())
+        model = open_model(file, device, shipped=file == embedded_model())
+        if not later:
+            model.load()
         return cls(model, config, limits, frames)
 
     # ---- files -------------------------------------------------------------------------------------------------------
@@ -187,13 +149,17 @@ class Detector:
         """
         setup = setup_of(self.model.card.faces, self.limits)
         jobs = (LookJob(upload, looked) if upload is not None else None for upload in uploads)
-        for job, result in run_all(look_task, jobs, setup=setup, engine=engine, workers=workers, bounds=self.limits):
+        for job, result in run_all(
+            look_task, jobs, setup=setup, engine=engine, workers=workers, bounds=self.limits, meanwhile=self._prepare
+        ):
             if isinstance(result, MediaError):
                 yield Judged(job.upload, self._error(job.upload, result))
             else:
                 if on_faces is not None:
                     on_faces(job.upload)
-                yield self._judged(job.upload, result)
+                with self.scorer.one_thread():
+                    judged = self._judged(job.upload, result)
+                yield judged
             give_back_memory()  # batches of many sizes: without it 0.9 GB grow to 2.0 within 150 inputs (measured)
 
     # ---- frames ------------------------------------------------------------------------------------------------------
@@ -233,45 +199,23 @@ class Detector:
         Raises:
             ResourceError: Out of memory with a single crop.
         """
-        crops = list(crops)
-        logits: list[float] = []
-        while len(logits) < len(crops):
-            batch = np.stack([crop.image for crop in crops[len(logits) : len(logits) + self._at_once]])
-            try:
-                logits += self._logits(self.as_input(batch)).tolist()
-            except torch.OutOfMemoryError as error:
-                self._halve(error)
-        scores = probabilities(np.array(logits), self.model.card.calibration).tolist()
-        return tuple(FrameScore(c.frame_index, c.time_s, c.track, p, c.box) for c, p in zip(crops, scores, strict=True))
+        return self.scorer.score(crops)
 
-    def as_input(self, images: Image) -> Tensor:
-        """Crops as the network takes them.
+    def _prepare(self) -> None:
+        """Loads the network, which takes longer than anything else, unless it is there."""
+        self.scorer  # noqa: B018
 
-        Args:
-            images: (B, H, W, 3) RGB uint8.
+    @cached_property
+    def scorer(self) -> "Scorer":
+        """The network at work; it is loaded when this is first asked for.
 
-        Returns:
-            (B, 3, S, S) float32 in 0..1, on the network's device.
+        Raises:
+            ModelFileError: Its weights are refused.
+            UsageError: There is no such device.
         """
-        tensor = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
-        return resized(tensor, self.model.card.image_size)
+        from dfpipe.infer.scorer import Scorer
 
-    @torch.inference_mode()
-    def _logits(self, images: Tensor) -> Tensor:
-        with autocast(self._device):
-            logits: Tensor = self.model.network(images)
-        return logits.double().cpu()
-
-    def _halve(self, error: Exception) -> None:
-        """Scores half as many crops at once from here on; the scores stay the same."""
-        if self._at_once == 1:
-            raise ResourceError(
-                "out of memory with a single crop: use --device cpu, or close other programs"
-            ) from error
-        self._at_once = -(-self._at_once // 2)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        log.warning("out of memory: from here on %d crops at once", self._at_once)
+        return Scorer(self.model.network, self.model.card, self.config.batch_size)
 
     # ---- verdicts ----------------------------------------------------------------------------------------------------
 

@@ -18,9 +18,11 @@ from dfpipe.errors import DataError, UsageError, choose
 from dfpipe.infer.aggregate import logit
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.scores import Scores
+from dfpipe.train.card import ModelCard
 from dfpipe.train.ensemble import ENSEMBLES, Ensemble, joined_logits
-from dfpipe.train.modelfile import LoadedModel, ModelCard, save_model
+from dfpipe.train.modelfile import save_model
 from dfpipe.train.models import FaceClassifier
+from dfpipe.train.openmodel import Model
 
 Stack = tuple[list[float], float]  # a weight for each member, and the bias
 
@@ -123,7 +125,7 @@ def together(detectors: Sequence[Detector], how: str = "mean-logit") -> Detector
     network, card = _ensemble(members, f"{name} ({how})", how, ([1.0] * len(detectors), 0.0))
     digest = hashlib.sha256("".join(hashes).encode()).hexdigest()
     first = detectors[0]
-    return Detector(LoadedModel(network.eval(), card, first.model.path, digest), first.config, first.limits)
+    return Detector(Model(card, first.model.path, digest, network.eval), first.config, first.limits)
 
 
 def _ensemble(detectors: Mapping[str, Detector], name: str, how: str, stack: Stack) -> tuple[Ensemble, ModelCard]:

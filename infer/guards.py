@@ -6,7 +6,7 @@ from typing import Any
 from dfpipe.errors import DataError, LeakError, UsageError
 from dfpipe.preprocess.groups import group_key
 from dfpipe.preprocess.manifest import Manifest, read_faces
-from dfpipe.train.modelfile import ModelCard
+from dfpipe.train.card import ModelCard
 from dfpipe.train.provenance import overlap
 from dfpipe.train.rows import MIXED_SCALES
 

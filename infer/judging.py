@@ -17,7 +17,6 @@ from dfpipe.errors import ConfigError, MediaError
 from dfpipe.files import atomic_folder, sha256_file
 from dfpipe.infer.detector import Detector, Judged
 from dfpipe.infer.drawing import Mark
-from dfpipe.infer.heatmap import check_heatmap
 from dfpipe.infer.inputs import Upload
 from dfpipe.infer.overlay import OverlayJob, overlay_task, start_overlay
 from dfpipe.infer.report import OVERLAY, PAGE, write_report
@@ -72,6 +71,8 @@ def judge_into(
     """
     options = options or Options()
     if options.heatmap:
+        from dfpipe.infer.heatmap import check_heatmap
+
         check_heatmap(detector.model.network, detector.model.card.image_size)
     for state in options.redo:
         if state not in set(State):

@@ -8,7 +8,7 @@ from dfpipe.infer.page import figure, share
 from dfpipe.infer.record import EVALUATIONS, SHIPPED, SHIPPED_METRICS, STRESS
 from dfpipe.infer.summary import TITLES, stress_markdown, with_interval
 from dfpipe.names import printable
-from dfpipe.train.modelfile import ModelCard, read_card
+from dfpipe.train.card import ModelCard, read_card
 
 LIMITS = """\
 - A score is evidence, not proof. Nobody should be accused on the ground of a verdict alone.

@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dfpipe.infer.scores import Scores
-from dfpipe.train.modelfile import load_model, save_model
 from dfpipe.train.provenance import fingerprint
+
+if TYPE_CHECKING:
+    from dfpipe.infer.scores import Scores
 
 EVALUATIONS, STRESS = "evaluations", "stress"  # keys in ModelCard.metrics
 SHIPPED = "shipped"  # another: kind of input (crops, clips) -> the figures that stand beside verdicts
 SHIPPED_METRICS = ("auc", "log_loss", "accuracy", "recall", "fpr")
 
 
-def evaluation_record(results: Mapping[str, Any], model: str, scores: Scores) -> dict[str, Any]:
+def evaluation_record(results: Mapping[str, Any], model: str, scores: "Scores") -> dict[str, Any]:
     """What a model file keeps of an evaluation: the figures per clip, and on what they were measured."""
     found = results["models"][model]
     clip, columns = found["levels"]["clip"], scores.of(model).columns
@@ -65,12 +66,14 @@ def record_shipped(path: Path, kinds: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
         ModelFileError: It cannot be read.
     """
+    from dfpipe.train.modelfile import load_model, save_model
+
     model = load_model(path)
     metrics = {**model.card.metrics, SHIPPED: {kind: dict(figures) for kind, figures in kinds.items()}}
     save_model(path, model.network, replace(model.card, metrics=metrics))
 
 
-def stress_record(results: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+def stress_record(results: Mapping[str, Any], scores: "Scores") -> dict[str, Any]:
     """What a model file keeps of a stress test."""
     columns = scores.columns
     return {
@@ -95,6 +98,8 @@ def record(path: Path, key: str, entry: dict[str, Any]) -> None:
     Raises:
         ModelFileError: It cannot be read.
     """
+    from dfpipe.train.modelfile import load_model, save_model
+
     model = load_model(path)
     same = ("fingerprint", "split")
     others = [old for old in model.card.metrics.get(key, []) if any(old.get(k) != entry[k] for k in same)]

@@ -9,7 +9,6 @@ import numpy as np
 
 from dfpipe.infer.detector import Detector, Judged
 from dfpipe.infer.evidence import MOST_PEOPLE, Face, faces_to_show, score_chart
-from dfpipe.infer.heatmap import heatmaps, painted
 from dfpipe.infer.page import figure, render, share
 from dfpipe.infer.record import EVALUATIONS, SHIPPED
 from dfpipe.infer.summary import with_interval
@@ -17,7 +16,7 @@ from dfpipe.infer.verdicts import Line
 from dfpipe.infer.words import NOT_TOLD, clock
 from dfpipe.preprocess.crops import resize
 from dfpipe.preprocess.looks import jpeg_uri
-from dfpipe.train.modelfile import ModelCard
+from dfpipe.train.card import ModelCard
 from dfpipe.types import Image
 
 PAGE, FIGURES, OVERLAY = "report.html", "report.json", "overlay"
@@ -78,7 +77,9 @@ def _shown(faces: list[Face], detector: Detector, heat: bool) -> list[dict[str, 
 
 
 def _heated(faces: list[Face], small: list[Image], detector: Detector) -> list[Image]:
-    images = detector.as_input(np.stack([face.crop.image for face in faces]))
+    from dfpipe.infer.heatmap import heatmaps, painted
+
+    images = detector.scorer.as_input(np.stack([face.crop.image for face in faces]))
     maps = heatmaps(detector.model.network, images)
     return [painted(picture, heat) for picture, heat in zip(small, maps, strict=True)]
 

@@ -66,7 +66,7 @@ def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> Non
     from dfpipe.infer.inputs import collect
 
     inputs = collect(paths, out, flags["config"].preprocess.limits)
-    detector = _detector(flags, as_json)
+    detector = _detector(flags, as_json, later=True)
     _tell_passed_over(inputs.passed_over)
     counts = _judge(detector, inputs.uploads, out, as_json, flags, len(inputs.uploads))
     total = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
@@ -105,19 +105,25 @@ def watch(inbox: Path, out: Path, as_json: bool, every: float, settle: float, **
     _judge(detector, arrivals, out, as_json, flags, None)
 
 
-def _detector(flags: dict[str, Any], as_json: bool) -> Any:
-    """The model or models that were named, told in a line."""
+def _detector(flags: dict[str, Any], as_json: bool, later: bool = False) -> Any:
+    """The model or models that were named, told in a line. `later`: see `Detector.load`."""
     from dfpipe.infer.detector import Detector
-    from dfpipe.infer.ensemble import together
 
     config = flags["config"]
     files = flags["models"] or (None,)
     detectors = [
-        Detector.load(file, flags["device"], config.infer, config.preprocess.limits, flags["frames"]) for file in files
+        Detector.load(file, flags["device"], config.infer, config.preprocess.limits, flags["frames"], later)
+        for file in files
     ]
-    detector = together(detectors) if len(detectors) > 1 else detectors[0]
+    detector = _together(detectors) if len(detectors) > 1 else detectors[0]
     click.echo(_model_line(detector), err=as_json)
     return detector
+
+
+def _together(detectors: list[Any]) -> Any:
+    from dfpipe.infer.ensemble import together
+
+    return together(detectors)
 
 
 def _model_line(detector: Any) -> str:

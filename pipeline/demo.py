@@ -23,8 +23,6 @@ from dfpipe.infer.judging import judge_into
 from dfpipe.infer.terminal import one_line
 from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.manifest import read_inputs
-from dfpipe.train.loop import train
-from dfpipe.train.validate import shown
 from dfpipe.types import Image, Label
 
 SOURCES = 20  # made-up source clips, each with a real and a tampered version: 16 to train on, 2 and 2 to try
@@ -39,6 +37,10 @@ Say = Callable[[str], object]
 
 def run(out: Path, say: Say) -> Path:
     """Makes clips, extracts, trains and judges, telling what it does. Returns the model file."""
+    # Not above: `dfpipe doctor` makes a clip too, and need not wait for what trains.
+    from dfpipe.train.loop import train
+    from dfpipe.train.validate import shown
+
     config = load_config("demo")
     say(f"1/5 making {2 * SOURCES} clips of one public-domain portrait, half of them tampered with, in {out / 'clips'}")
     make_clips(out / "clips")

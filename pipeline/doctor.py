@@ -139,8 +139,8 @@ def _worker() -> str:
 
 
 def _find_in_worker(path: Path, faces: object, limits: object) -> str:
-    from dfpipe.infer.detector import LookJob, look_task
     from dfpipe.infer.inputs import Upload
+    from dfpipe.infer.looking import LookJob, look_task
     from dfpipe.preprocess.facefinder import setup_of
     from dfpipe.workers import run_all
 
@@ -193,7 +193,7 @@ def selftest(say: Say) -> Check:
 
 def _selftest() -> str:
     from dfpipe.infer.embedded import embedded_model
-    from dfpipe.train.modelfile import read_card
+    from dfpipe.train.card import read_card
 
     model = embedded_model()
     if model is None:

@@ -26,6 +26,7 @@ def run_all(
     engine: str = "local",
     workers: int = 0,
     bounds: LimitsConfig | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[tuple[Input, Any]]:
     """Runs `task` over `inputs` and yields (input, result or MediaError) as they finish, in any order.
 
@@ -38,6 +39,8 @@ def run_all(
         engine: A key of `ENGINES`. Inside one of its own processes everything is worked on in that process.
         workers: Processes; 0 = one per core.
         bounds: What one input may cost; `serial` cannot enforce them.
+        meanwhile: Called once, here, when the first processes are starting; not where there is no input. It loads what is
+            needed for their results.
 
     Raises:
         ConfigError: Unknown engine.
@@ -46,7 +49,7 @@ def run_all(
     runner = choose(ENGINES, engine, "engine")
     if is_child():  # it may start no process, and need not
         runner = _serial
-    return runner(task, inputs, setup, workers or default_workers(), bounds or LimitsConfig())
+    return runner(task, inputs, setup, workers or default_workers(), bounds or LimitsConfig(), meanwhile or _nothing)
 
 
 def isolated(task: Callable[[Input], Any], item: Input, bounds: LimitsConfig | None = None) -> Any:
@@ -67,7 +70,7 @@ def isolated(task: Callable[[Input], Any], item: Input, bounds: LimitsConfig | N
 
 
 def _nothing() -> None:
-    """The set-up of a process that needs none."""
+    """Where there is nothing to load."""
 
 
 def default_workers() -> int:
@@ -82,12 +85,17 @@ def _serial(
     setup: Callable[[], None],
     workers: int,
     bounds: LimitsConfig,
+    meanwhile: Callable[[], None],
 ) -> Iterator[tuple[Input, Any]]:
     """In this process, one after the other: for debugging on files that one trusts."""
     setup()
+    waiting = True
     for item in inputs:
         if item is None:
             continue
+        if waiting:
+            meanwhile()
+            waiting = False
         try:
             result = task(item)
         except MediaError as error:
@@ -103,14 +111,18 @@ def _local(
     setup: Callable[[], None],
     workers: int,
     bounds: LimitsConfig,
+    meanwhile: Callable[[], None],
 ) -> Iterator[tuple[Input, Any]]:
     """In child processes of this machine that are killed at their limits."""
     _check_main()
-    source = _Source(inputs)
+    source, waiting = _Source(inputs), True
     with Pool(task, setup, bounds, workers) as pool:
         while True:
             for item in source.take(2 * workers - pool.pending):
                 pool.give(item)
+            if waiting and pool.pending:
+                meanwhile()
+                waiting = False
             if not pool.pending and source.ended:
                 return
             for item, outcome in pool.results(block=not source.idle and pool.pending > 0):

@@ -8,15 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from dfpipe.preprocess.crops import encode_jpeg, resize, squared
-from dfpipe.preprocess.manifest import Manifest
 from dfpipe.types import Image
+
+if TYPE_CHECKING:
+    from dfpipe.preprocess.manifest import Manifest
 
 T = TypeVar("T")
 
@@ -52,7 +54,7 @@ def spread_over(things: Sequence[T], most: int) -> list[T]:
     return [things[i * len(things) // most] for i in range(most)]
 
 
-def by_label(manifest: Manifest) -> dict[int | None, list[int]]:
+def by_label(manifest: "Manifest") -> dict[int | None, list[int]]:
     """Row numbers per label, sorted by crop: its path starts with a hash, which mixes sources in an order that stays."""
     rows: dict[int | None, list[int]] = defaultdict(list)
     for row in sorted(range(len(manifest)), key=lambda row: str(manifest.columns["crop"][row])):
@@ -60,14 +62,14 @@ def by_label(manifest: Manifest) -> dict[int | None, list[int]]:
     return dict(rows)
 
 
-def sample_rows(manifest: Manifest, most: int) -> list[int]:
+def sample_rows(manifest: "Manifest", most: int) -> list[int]:
     """Row numbers of at most `most` crops, as many of each label as there are; 0 = all."""
     labels = by_label(manifest)
     share = max(1, most // len(labels)) if most and labels else 0
     return [row for rows in labels.values() for row in spread_over(rows, share)]
 
 
-def sheet_rows(manifest: Manifest, rows: Sequence[int], most: int) -> list[int]:
+def sheet_rows(manifest: "Manifest", rows: Sequence[int], most: int) -> list[int]:
     """Row numbers for a contact sheet: as many sources as possible, and of each as many crops as fit.
 
     Args:
@@ -85,7 +87,7 @@ def sheet_rows(manifest: Manifest, rows: Sequence[int], most: int) -> list[int]:
     return turns[:most]
 
 
-def rows_to_compare(manifest: Manifest) -> list[int]:
+def rows_to_compare(manifest: "Manifest") -> list[int]:
     """Row numbers for the search for duplicates: every crop of a still, and of a clip the middle one of its first person."""
     columns = manifest.columns
     rows, clips = [], defaultdict(list)
@@ -104,12 +106,12 @@ def rows_to_compare(manifest: Manifest) -> list[int]:
 # ---- looking -------------------------------------------------------------------------------------------------------
 
 
-def absent(manifest: Manifest) -> list[int]:
+def absent(manifest: "Manifest") -> list[int]:
     """Row numbers of crops that are not there."""
     return [row for row in range(len(manifest)) if not os.path.isfile(manifest.path(row))]
 
 
-def look_at(manifest: Manifest, rows: Iterable[int], workers: int = 0) -> dict[int, Look | Fault]:
+def look_at(manifest: "Manifest", rows: Iterable[int], workers: int = 0) -> dict[int, Look | Fault]:
     """Measures crops, each once.
 
     Args:
@@ -168,7 +170,7 @@ def read_crop(path: Path) -> Image | Fault:
 # ---- small copies --------------------------------------------------------------------------------------------------
 
 
-def thumbs(manifest: Manifest, rows: Iterable[int]) -> dict[int, Image]:
+def thumbs(manifest: "Manifest", rows: Iterable[int]) -> dict[int, Image]:
     """Small copies, RGB (THUMB, THUMB, 3), of those crops that can be read."""
     pictures = ((row, read_crop(manifest.path(row))) for row in rows)
     return {row: resize(picture, THUMB) for row, picture in pictures if not isinstance(picture, Fault)}

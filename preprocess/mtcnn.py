@@ -19,11 +19,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
-from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
+from dfpipe.preprocess.facenets import ONet, PNet, RNet
+from dfpipe.preprocess.suppression import batched_nms
 from dfpipe.types import FaceBox, Image
 
 PYRAMID_FACTOR = 0.709  # about sqrt(1/2): each level has half the area of the one before (Zhang et al.)
@@ -62,8 +61,6 @@ class MTCNN:
         self._device = torch.device(device)
         nets = (net().eval().to(self._device, memory_format=torch.channels_last) for net in (PNet, RNet, ONet))
         self._pnet, self._rnet, self._onet = nets
-        self._pnet.pool1 = _HalvingPool()
-        self._pnet.prelu1 = _Slopes(self._pnet.prelu1.weight)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image]) -> list[list[FaceBox]]:
@@ -160,30 +157,6 @@ def _pyramid(images: Sequence[Image], scales: Sequence[float]) -> Iterator[Image
         small = [_resized(image, size) for image in above[-2]]
         above.append(small)
         yield np.stack(small)
-
-
-class _HalvingPool(nn.Module):
-    """The largest of each 2 x 2 px, as P-Net's own pooling has it, in an eighth of its time for channels-last (measured)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to half of it, rounded up."""
-        height, width = x.shape[2:]
-        if height % 2 or width % 2:
-            x = F.pad(x, (0, width % 2, 0, height % 2), value=-torch.inf)
-        rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
-        return torch.maximum(rows[..., ::2], rows[..., 1::2])
-
-
-class _Slopes(nn.Module):
-    """PReLU in half of its time where there are few channels (measured)."""
-
-    def __init__(self, slopes: Tensor) -> None:
-        super().__init__()
-        self._slopes = nn.Parameter(slopes.reshape(-1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Negative values (N, C, H, W) times the slope of their channel."""
-        return x.clamp_min(0).addcmul_(x.clamp_max(0), self._slopes)
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from dfpipe.errors import ModelFileError
-from dfpipe.train.modelfile import ModelCard, load_model, save_model
+from dfpipe.train.card import ModelCard
+from dfpipe.train.modelfile import load_model, save_model
 
 ALIKE = ("architecture", "image_size", "mean", "std", "faces", "head", "ensemble")  # fields that must not differ
 

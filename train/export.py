@@ -26,7 +26,8 @@ from dfpipe.errors import ConfigError, DataError, ModelFileError
 from dfpipe.files import atomic_file
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.dataset import CropDataset
-from dfpipe.train.modelfile import LoadedModel, Network, load_model
+from dfpipe.train.modelfile import Network, load_model
+from dfpipe.train.openmodel import Model
 from dfpipe.train.tensorfile import open_tensors
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -81,7 +82,7 @@ def _needed(name: str) -> Any:
         raise ConfigError(f"exporting to ONNX needs {name}: pip install dfpipe[export]") from error
 
 
-def _program(loaded: LoadedModel) -> Any:
+def _program(loaded: Model) -> Any:
     """The network as ONNX, with its description.
 
     By torch.export, not by tracing: the older way knows no adaptive pooling to a size that does not divide the input's (VGG
@@ -126,7 +127,7 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def check_pictures(loaded: LoadedModel, data: Path | None) -> tuple[Tensor, str]:
+def check_pictures(loaded: Model, data: Path | None) -> tuple[Tensor, str]:
     """As many pictures as the check wants, (N, 3, S, S), and what they are."""
     side, count = loaded.card.image_size, sum(BATCHES)
     if data is None:

@@ -19,13 +19,14 @@ from dfpipe.config import Config
 from dfpipe.errors import DataError, ResourceError
 from dfpipe.preprocess.manifest import Manifest
 from dfpipe.train.balance import class_weights, kinds_of
+from dfpipe.train.card import ModelCard
 from dfpipe.train.checkpoint import Place, forget_state, load_state, save_state
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import autocast, precision_of
 from dfpipe.train.ema import running_mean
 from dfpipe.train.loader import EpochSampler, loader
 from dfpipe.train.metrics import binary_metrics
-from dfpipe.train.modelfile import ModelCard, save_model
+from dfpipe.train.modelfile import save_model
 from dfpipe.train.models import FaceClassifier
 from dfpipe.train.optim import Schedule, create_optimizer
 from dfpipe.train.runlog import RunLog

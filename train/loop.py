@@ -19,12 +19,12 @@ from dfpipe.errors import DataError, choose
 from dfpipe.files import disk_errors
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.balance import BALANCES
+from dfpipe.train.card import ModelCard
 from dfpipe.train.checkpoint import STATE, has_state
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import pick_device, precision_of
 from dfpipe.train.fit import MODEL, Fit, OnEpoch, Task
 from dfpipe.train.memory import check_fits, free_bytes
-from dfpipe.train.modelfile import ModelCard
 from dfpipe.train.models import FaceClassifier, create_model
 from dfpipe.train.optim import OPTIMIZERS, SCHEDULES
 from dfpipe.train.preview import show_batch

@@ -74,7 +74,7 @@ class Worker:
         self._store = JobStore(settings.database, settings.queue)
         config = settings.config
         self._detector = Detector.load(
-            settings.model, settings.device, config.infer, config.preprocess.limits, settings.frames
+            settings.model, settings.device, config.infer, config.preprocess.limits, settings.frames, later=True
         )
         self._job: Row | None = None  # at which it is
         self._looked = settings.scratch / "looked"  # as long as frames of this job were looked at

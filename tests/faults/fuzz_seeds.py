@@ -19,7 +19,8 @@ from PIL import Image as PillowImage
 
 from dfpipe.config import Config, FacesConfig, HeadConfig, to_yaml
 from dfpipe.preprocess.manifest import CROPS_SCHEMA, INPUTS_SCHEMA, write_table
-from dfpipe.train.modelfile import ModelCard, save_model
+from dfpipe.train.card import ModelCard
+from dfpipe.train.modelfile import save_model
 from dfpipe.train.models import FaceClassifier
 from dfpipe.types import Image
 

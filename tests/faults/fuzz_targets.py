@@ -22,8 +22,8 @@ from fuzz_seeds import Seed
 
 from dfpipe.config import FacesConfig, LimitsConfig, load_config
 from dfpipe.errors import ConfigError, DataError, DfpipeError, LeakError, MediaError, ModelFileError, SourceError
-from dfpipe.infer.detector import LookJob, look_task
 from dfpipe.infer.inputs import Upload, collect
+from dfpipe.infer.looking import LookJob, look_task
 from dfpipe.preprocess.facefinder import start_finder
 from dfpipe.preprocess.manifest import read_faces, read_inputs, read_manifest
 from dfpipe.preprocess.sources import scan

@@ -13,6 +13,7 @@ from dfpipe.infer.calibration import (
     outside,
     parse_rule,
     probabilities,
+    sigmoid,
     uncertain_band,
 )
 from dfpipe.infer.intervals import Values
@@ -65,6 +66,12 @@ def test_no_calibration_is_the_sigmoid() -> None:
     x = np.array([-3.0, 0.0, 2.0])
     assert probabilities(x, None) == pytest.approx(expit(x))
     assert probabilities(x, {"temperature": 2.0}) == pytest.approx(expit(x / 2))
+
+
+def test_the_sigmoid_is_that_of_scipy_to_the_last_bit() -> None:
+    x = np.concatenate([np.random.default_rng(0).normal(0, 8, 20_000), [0.0, -40.0, 40.0, -800.0, 800.0, -700.0]])
+    assert np.array_equal(sigmoid(x), expit(x))
+    assert sigmoid(np.array([])).shape == (0,)
 
 
 # ---- thresholds ------------------------------------------------------------------------------------------------------

@@ -175,6 +175,37 @@ def test_frames_without_a_face_have_no_number(detector: Detector) -> None:
     assert (verdict.verdict, verdict.p_fake) == (VerdictKind.NO_FACE, None)
 
 
+@pytest.mark.parametrize("engine", ["serial", "local"])
+def test_files_are_scored_on_one_thread_and_frames_on_all(model: Path, clip: Path, engine: str) -> None:
+    """Beside processes that fill the other cores, more threads cost twice the time; the caller's setting comes back."""
+    detector, seen = Detector.load(model, "cpu"), []
+    detector.model.network.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        (judged,) = detector.examine([Upload(clip)], engine, workers=1)
+        detector.score(judged.crops)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2]
+
+
+def test_a_detector_may_be_loaded_later(model: Path, clip: Path, tmp_path: Path) -> None:
+    """What it says of itself is known at once; what is wrong with its weights, or the device, before any verdict."""
+    now, later = Detector.load(model, "cpu"), Detector.load(model, "cpu", later=True)
+    assert (later.model.card, later.model.sha256) == (now.model.card, now.model.sha256)
+    assert later.judge(clip).p_fake == now.judge(clip).p_fake
+    assert later.model.network is later.model.network
+    with pytest.raises(UsageError, match="cannot be used on this machine"):
+        Detector.load(model, "cuda:99", later=True).judge(clip)
+    changed = tmp_path / "model.safetensors"
+    shutil.copy(model, changed)
+    later = Detector.load(changed, "cpu", later=True)
+    changed.write_bytes(model.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(ModelFileError, match="changed"):
+        later.judge(clip)
+
+
 def test_out_of_memory_scores_fewer_at_once(model: Path, clip: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As a GPU would: more than two crops at once do not fit."""
     whole = Detector.load(model, "cpu")

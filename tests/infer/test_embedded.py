@@ -8,7 +8,8 @@ import pytest
 from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.modelcard import model_card
 from dfpipe.infer.record import EVALUATIONS, SHIPPED, STRESS
-from dfpipe.train.modelfile import load_model, read_card
+from dfpipe.train.card import read_card
+from dfpipe.train.modelfile import load_model
 
 CARD = Path(__file__).parents[2] / "docs" / "model_card.md"
 LARGEST_BYTES = 15_000_000

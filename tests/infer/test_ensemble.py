@@ -11,7 +11,8 @@ from dfpipe.infer.detector import Detector
 from dfpipe.infer.ensemble import check_members, fit_stack, join_scores, save_ensemble
 from dfpipe.infer.evaluate import Options, evaluate
 from dfpipe.infer.scores import SCHEMA, Scores, read_scores
-from dfpipe.train.modelfile import ModelCard, load_model, save_model
+from dfpipe.train.card import ModelCard
+from dfpipe.train.modelfile import load_model, save_model
 from dfpipe.train.models import FaceClassifier
 from dfpipe.types import FaceBox, FaceCrop
 

@@ -175,7 +175,7 @@ def test_heat_maps_that_cannot_be_had_are_refused_first(
     def refuse(network: object, size: int) -> None:
         raise UsageError("no feature map")
 
-    monkeypatch.setattr(judging, "check_heatmap", refuse)
+    monkeypatch.setattr("dfpipe.infer.heatmap.check_heatmap", refuse)
     with pytest.raises(UsageError, match="feature map"):
         judged(detector, stills, tmp_path / "out", Options(heatmap=True))
     assert not (tmp_path / "out").exists()

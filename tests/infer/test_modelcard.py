@@ -15,7 +15,8 @@ from dfpipe.infer.detector import Detector
 from dfpipe.infer.modelcard import model_card
 from dfpipe.infer.record import EVALUATIONS, SHIPPED, STRESS, record, record_shipped, shipped_record
 from dfpipe.infer.summary import TITLES
-from dfpipe.train.modelfile import load_model, read_card, save_model
+from dfpipe.train.card import read_card
+from dfpipe.train.modelfile import load_model, save_model
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from dfpipe.infer.detector import Detector, Judged
 from dfpipe.infer.inputs import Upload
 from dfpipe.infer.report import measured_error, media_facts, write_report
 from dfpipe.infer.verdicts import to_json
-from dfpipe.train.modelfile import read_card
+from dfpipe.train.card import read_card
 from dfpipe.types import Label, State, Verdict, VerdictKind
 
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 
 from dfpipe.child import allow
 from dfpipe.config import LimitsConfig
-from dfpipe.errors import ConfigError, MediaCrashed, MediaTimeout, ResourceError, TooLargeMedia
+from dfpipe.errors import ConfigError, MediaCrashed, MediaTimeout, ResourceError, TooLargeMedia, UsageError
 from dfpipe.sandbox import seal
 from dfpipe.workers import isolated, run_all
 
@@ -58,6 +59,33 @@ def test_a_source_may_have_nothing_for_now(engine: str) -> None:
         found[number] = result
     assert found == {3: 6, 4: 24}
     assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("engine", ["serial", "local"])
+def test_the_parent_prepares_itself_meanwhile(engine: str) -> None:
+    """Once, before the first result is waited for; not where there is no input."""
+    calls: list[int] = []
+
+    def prepare() -> None:
+        deadline = time.monotonic() + 60
+        while engine == "local" and not active_children() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        calls.append(len(active_children()))
+
+    assert results(math.factorial, [], engine=engine, meanwhile=prepare) == {}
+    assert calls == []
+    assert results(math.factorial, [None, 3, 4], engine=engine, workers=1, meanwhile=prepare) == {3: 6, 4: 24}
+    assert calls == [1 if engine == "local" else 0]
+
+
+def test_what_fails_meanwhile_ends_the_run() -> None:
+    with pytest.raises(UsageError, match="no such device"):
+        results(time.sleep, [60.0], workers=1, meanwhile=refuse)
+    assert not active_children()
+
+
+def refuse() -> None:
+    raise UsageError("no such device")
 
 
 def test_a_hanging_child_is_killed_and_the_others_go_on() -> None:

@@ -9,7 +9,8 @@ from dfpipe.cli import main
 from dfpipe.config import FacesConfig, TrainConfig
 from dfpipe.errors import ModelFileError
 from dfpipe.train.averaging import average
-from dfpipe.train.modelfile import ModelCard, load_model, read_card, save_model
+from dfpipe.train.card import ModelCard, read_card
+from dfpipe.train.modelfile import load_model, save_model
 from dfpipe.train.models import create_model
 
 CARD = ModelCard(

@@ -16,11 +16,12 @@ from sklearn import metrics as sk
 from dfpipe.config import Config, load_config
 from dfpipe.errors import DataError, LeakError
 from dfpipe.preprocess.manifest import CROPS_SCHEMA, MANIFEST, read_manifest, write_table
+from dfpipe.train.card import read_card
 from dfpipe.train.crossval import RESULT, TABLE, crossval, read_result, resume
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.foldreport import CONFUSION, METRICS, joined, text
 from dfpipe.train.folds import HELD_OUT, fold_rows
-from dfpipe.train.modelfile import load_model, read_card
+from dfpipe.train.modelfile import load_model
 
 FAST = (
     "train.model=simple_cnn",

@@ -15,8 +15,9 @@ import torch
 from dfpipe.config import FacesConfig, HeadConfig
 from dfpipe.errors import ConfigError, ModelFileError, SourceError
 from dfpipe.train import export as room
+from dfpipe.train.card import ModelCard
 from dfpipe.train.export import RANDOM, export_onnx
-from dfpipe.train.modelfile import ModelCard, load_model, save_model
+from dfpipe.train.modelfile import load_model, save_model
 from dfpipe.train.models import FaceClassifier
 
 NETWORKS = ("simple_cnn", "deepfake_detector_cnn", "test_vit")  # the last is the tiniest of timm

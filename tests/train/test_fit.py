@@ -13,11 +13,11 @@ from torch import Tensor
 from dfpipe.config import Config, StageConfig, load_config
 from dfpipe.errors import DataError, ResourceError
 from dfpipe.preprocess.manifest import read_manifest
+from dfpipe.train.card import read_card
 from dfpipe.train.checkpoint import STATE, load_state
 from dfpipe.train.ema import mover
 from dfpipe.train.fit import LAST, MODEL, Fit
 from dfpipe.train.loop import resume, train
-from dfpipe.train.modelfile import read_card
 from dfpipe.train.models import FaceClassifier
 from dfpipe.train.validate import MONITORS, goodness
 

@@ -9,8 +9,8 @@ import pytest
 from dfpipe.config import Config, load_config
 from dfpipe.errors import ConfigError, DataError, ResourceError, SourceError
 from dfpipe.preprocess.manifest import CROPS_SCHEMA, MANIFEST, write_table
+from dfpipe.train.card import read_card
 from dfpipe.train.loop import train
-from dfpipe.train.modelfile import read_card
 
 
 def test_a_run_leaves_model_log_and_config(model: Path, small_config: Config) -> None:

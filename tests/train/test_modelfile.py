@@ -14,7 +14,8 @@ from dfpipe.config import FacesConfig, HeadConfig, TrainConfig
 from dfpipe.errors import ModelFileError
 from dfpipe.files import sha256_file
 from dfpipe.train import modelfile
-from dfpipe.train.modelfile import ModelCard, load_model, read_card, save_model
+from dfpipe.train.card import ModelCard, read_card
+from dfpipe.train.modelfile import load_model, save_model
 from dfpipe.train.models import FaceClassifier, create_model
 
 HEAD = HeadConfig(hidden=8, dropout=0.2, outputs=2)

@@ -4,7 +4,8 @@ import pytest
 
 from dfpipe.errors import ModelFileError
 from dfpipe.train import packing
-from dfpipe.train.modelfile import load_model, read_card
+from dfpipe.train.card import read_card
+from dfpipe.train.modelfile import load_model
 from dfpipe.train.packing import pack
 
 

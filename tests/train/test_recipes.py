@@ -11,9 +11,10 @@ from torch import Tensor
 
 from dfpipe.config import Config, HeadConfig, StageConfig, TrainConfig, about, load_config, recipes
 from dfpipe.preprocess.manifest import read_manifest
+from dfpipe.train.card import ModelCard
 from dfpipe.train.fit import LAST
 from dfpipe.train.loop import train
-from dfpipe.train.modelfile import ModelCard, load_model, save_model
+from dfpipe.train.modelfile import load_model, save_model
 from dfpipe.train.models import create_model
 from dfpipe.train.optim import create_optimizer
 from dfpipe.train.stages import learning, set_free, stages_of, to_training

@@ -11,8 +11,8 @@ import pytest
 from dfpipe.config import Config, StageConfig, load_config
 from dfpipe.errors import ConfigError, DataError, ResourceError
 from dfpipe.train import tune as room
+from dfpipe.train.card import read_card
 from dfpipe.train.loop import train
-from dfpipe.train.modelfile import read_card
 from dfpipe.train.search import DEFAULT, RATE, Search, changed, parse
 from dfpipe.train.trialplots import history, scatter
 from dfpipe.train.trialreport import Row, best_of, text
