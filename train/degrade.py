@@ -104,10 +104,10 @@ def jpeg(image: Image, rng: Random) -> Image:
 def jpeg_at(image: Image, quality: int) -> Image:
     """Saved as JPEG, colour at half resolution as most programs do."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     if decoded is None:
         raise DfpipeError("OpenCV could not read the JPEG that it wrote")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(decoded, np.uint8)
 
 
 def video(image: Image, rng: Random) -> Image:
@@ -154,9 +154,8 @@ def cutout(image: Image, landmarks: Points, rng: Random) -> Image:
     cv2.line(hidden, _pixel(start), _pixel(end), 1, width)
     if cv2.countNonZero(hidden) > CUT_SHARE * hidden.size:
         return image
-    cut = image.copy()
-    cut[hidden > 0] = np.rint(cv2.mean(image)[:3])
-    return cut
+    colour = tuple(np.rint(cv2.mean(image)[:3]).tolist())
+    return np.asarray(cv2.line(image.copy(), _pixel(start), _pixel(end), colour, width), np.uint8)
 
 
 def colour_matrix(saturation: float, hue_degrees: float) -> NDArray[np.float64]:
