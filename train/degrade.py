@@ -136,7 +136,7 @@ def video_at(image: Image, crf: int, pan: tuple[int, int], keep: int) -> Image:
         left, top = (margin + step * (index - keep) for step in pan)
         window = wide[top : top + height + bottom, left : left + width + right]
         frames.append(np.asarray(cv2.cvtColor(window, cv2.COLOR_RGB2YUV_I420), np.uint8))
-    coded = cv2.cvtColor(_recoded(frames, crf)[keep], cv2.COLOR_YUV2RGB_I420)
+    coded = cv2.cvtColor(_recoded(frames, crf, keep), cv2.COLOR_YUV2RGB_I420)
     return np.ascontiguousarray(coded[:height, :width])
 
 
@@ -177,8 +177,11 @@ def _pixel(point: NDArray[np.float64]) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def _recoded(frames: list[Image], crf: int) -> list[Image]:
-    """H.264 there and back, planes as YUV 4:2:0 in OpenCV's layout. One thread: with more, the result depends on them."""
+def _recoded(frames: list[Image], crf: int, keep: int) -> Image:
+    """One frame after H.264 there and back, planes as YUV 4:2:0 in OpenCV's layout.
+
+    One thread: with more, the result depends on them.
+    """
     encoder = av.CodecContext.create("libx264", "w")
     encoder.height, encoder.width = frames[0].shape[0] * 2 // 3, frames[0].shape[1]
     encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, 25)
@@ -193,8 +196,9 @@ def _recoded(frames: list[Image], crf: int) -> list[Image]:
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
     decoder.extradata = encoder.extradata
-    decoded = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
-    return [np.asarray(frame.to_ndarray(), np.uint8) for frame in decoded]
+    needed = 1 + [packet.pts for packet in packets].index(keep)  # no frame rests on packets that come after its own
+    decoded = {f.pts: f for packet in [*packets[:needed], None] for f in decoder.decode(packet)}
+    return np.asarray(decoded[keep].to_ndarray(), np.uint8)
 
 
 def _anywhere(step: Callable[[Image, Random], Image]) -> Step:
