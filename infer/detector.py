@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 
 MODEL_FILES = "*/model.safetensors"  # what `dfpipe train` leaves in each run folder
 RUNS = Path("runs")  # where `dfpipe train` leaves them
+# Crops at once on a CPU, at most: what lies between two layers then fits into its cache, and into memory that the allocator
+# keeps. Measured on the embedded model, 32 at once take 1.6 times as long for each, 8 as long as 4, 2 longer again.
+CPU_BATCH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,8 @@ class Detector:
         self.limits = limits or LimitsConfig()
         choose(AGGREGATES, self.config.aggregate, "infer.aggregate")
         self._device = model.network.mean.device
-        self._at_once = self.config.batch_size
+        at_most = self.config.batch_size
+        self._at_once = min(at_most, CPU_BATCH) if self._device.type == "cpu" else at_most
         self._finder: FaceFinder | None = None
 
     @classmethod
@@ -251,10 +255,11 @@ class Detector:
             images: (B, H, W, 3) RGB uint8.
 
         Returns:
-            (B, 3, S, S) float32 in 0..1, on the network's device.
+            (B, 3, S, S) float32 in 0..1, on the network's device, colour innermost in memory: convolutions are then a fifth
+            faster.
         """
         tensor = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
-        return resized(tensor, self.model.card.image_size)
+        return resized(tensor, self.model.card.image_size).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def _logits(self, images: Tensor) -> Tensor:

@@ -63,7 +63,13 @@ def _line(data: CropDataset, position: int, rng: np.random.Generator, draws: int
         tensor, value = data[(position, draw)]
         drawn = Label(int(value))
         caption = drawn.name if drawn == label else f"{drawn.name} (self-blended)"
-        line.append((Image.fromarray((in_unit_range(tensor).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)), caption, drawn))
+        line.append(
+            (
+                Image.fromarray((in_unit_range(tensor).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)),
+                caption,
+                drawn,
+            )
+        )
     side = min(max(data.image_size, TILES[0]), TILES[1])
     return [(image.resize((side, side)), caption, label) for image, caption, label in line]
 
