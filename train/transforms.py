@@ -135,7 +135,7 @@ def _placed(image: Image, size: int, chance: Generator) -> Tensor:
     turned = _rotated(image, chance)
     if float(torch.rand((), generator=chance)) < MIRRORED:
         turned = np.asarray(cv2.flip(turned, 1), np.uint8)
-    top, left, height, width = _window(*image.shape[:2], chance)
+    top, left, height, width = _window(image.shape[0], image.shape[1], chance)
     window = torch.from_numpy(turned[top : top + height, left : left + width]).permute(2, 0, 1)
     placed: Tensor = v2.functional.resize(window, [size, size], InterpolationMode.BILINEAR, antialias=True)
     return placed
@@ -144,7 +144,8 @@ def _placed(image: Image, size: int, chance: Generator) -> Tensor:
 def _rotated(image: Image, chance: Generator) -> Image:
     height, width = image.shape[:2]
     degrees = _uniform(-ROTATION_DEGREES, ROTATION_DEGREES, chance)
-    return warped(image, cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0))
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    return warped(image, np.asarray(matrix, np.float64))
 
 
 def _window(height: int, width: int, chance: Generator) -> tuple[int, int, int, int]:
