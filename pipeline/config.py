@@ -245,7 +245,7 @@ class InferConfig:
 
     aggregate: str = "mean_logit"  # frame scores of one person to one score
     min_frames: int = 4  # a person seen in fewer frames of a clip counts as uncertain
-    batch_size: int = 32
+    batch_size: int = 32  # crops in one step; on a CPU at most four, which is faster there
 
     def __post_init__(self) -> None:
         _require(self.min_frames >= 1, "infer.min_frames must be at least 1")

@@ -59,8 +59,10 @@ class MTCNN:
         self._min_face = min_face
         self._thresholds = thresholds
         self._device = torch.device(device)
-        nets = (net().eval().to(self._device, memory_format=torch.channels_last) for net in (PNet, RNet, ONet))
-        self._pnet, self._rnet, self._onet = nets
+        nets: list[nn.Module] = [PNet(), RNet(), ONet()]
+        self._pnet, self._rnet, self._onet = (
+            net.eval().to(self._device).to(memory_format=torch.channels_last) for net in nets
+        )
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image]) -> list[list[FaceBox]]:

@@ -42,17 +42,14 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         """One crop.
 
         Returns:
-            (3, S, S) float32 in 0..1, and the label of what was drawn as a float32 scalar.
+            A picture for `in_unit_range`, (3, S, S), and the label of what was drawn as a float32 scalar.
 
         Raises:
             DataError: The crop is missing or damaged.
         """
         position, seed = draw
         transform = _transform(self.augment, self.image_size)
-        sample = self.sample(position)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            tensor, label = transform(sample)
+        tensor, label = transform(self.sample(position), torch.Generator().manual_seed(seed))
         return tensor, torch.tensor(label)
 
     def sample(self, position: int) -> Sample:
@@ -61,14 +58,14 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         Raises:
             DataError: It is missing or damaged.
         """
-        picture = cv2.imread(self._paths[position], cv2.IMREAD_COLOR)
+        picture = cv2.imread(self._paths[position], cv2.IMREAD_COLOR_RGB)
         if picture is None:
             raise DataError(f"crop {self._paths[position]} is missing or damaged: run the same 'dfpipe extract' again")
-        image = torch.from_numpy(np.ascontiguousarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)))
+        image = np.asarray(picture, np.uint8)
         scale = float(self._scales[position])
         x1, y1, x2, y2 = self._boxes[position].tolist()
         landmarks, box = self._landmarks[position], FaceBox(x1, y1, x2, y2, 1.0)
-        known = None if np.isnan(landmarks).any() else landmarks_in_crop(landmarks, box, scale, picture.shape[0])
+        known = None if np.isnan(landmarks).any() else landmarks_in_crop(landmarks, box, scale, image.shape[0])
         return Sample(image, self.labels[position], known, scale, self.blend_share)
 
 

@@ -104,10 +104,10 @@ def jpeg(image: Image, rng: Random) -> Image:
 def jpeg_at(image: Image, quality: int) -> Image:
     """Saved as JPEG, colour at half resolution as most programs do."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     if decoded is None:
         raise DfpipeError("OpenCV could not read the JPEG that it wrote")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(decoded, np.uint8)
 
 
 def video(image: Image, rng: Random) -> Image:
@@ -136,7 +136,7 @@ def video_at(image: Image, crf: int, pan: tuple[int, int], keep: int) -> Image:
         left, top = (margin + step * (index - keep) for step in pan)
         window = wide[top : top + height + bottom, left : left + width + right]
         frames.append(np.asarray(cv2.cvtColor(window, cv2.COLOR_RGB2YUV_I420), np.uint8))
-    coded = cv2.cvtColor(_recoded(frames, crf)[keep], cv2.COLOR_YUV2RGB_I420)
+    coded = cv2.cvtColor(_recoded(frames, crf, keep), cv2.COLOR_YUV2RGB_I420)
     return np.ascontiguousarray(coded[:height, :width])
 
 
@@ -154,9 +154,8 @@ def cutout(image: Image, landmarks: Points, rng: Random) -> Image:
     cv2.line(hidden, _pixel(start), _pixel(end), 1, width)
     if cv2.countNonZero(hidden) > CUT_SHARE * hidden.size:
         return image
-    cut = image.copy()
-    cut[hidden > 0] = np.rint(cv2.mean(image)[:3])
-    return cut
+    colour = tuple(np.rint(cv2.mean(image)[:3]).tolist())
+    return np.asarray(cv2.line(image.copy(), _pixel(start), _pixel(end), colour, width), np.uint8)
 
 
 def colour_matrix(saturation: float, hue_degrees: float) -> NDArray[np.float64]:
@@ -178,8 +177,11 @@ def _pixel(point: NDArray[np.float64]) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def _recoded(frames: list[Image], crf: int) -> list[Image]:
-    """H.264 there and back, planes as YUV 4:2:0 in OpenCV's layout. One thread: with more, the result depends on them."""
+def _recoded(frames: list[Image], crf: int, keep: int) -> Image:
+    """One frame after H.264 there and back, planes as YUV 4:2:0 in OpenCV's layout.
+
+    One thread: with more, the result depends on them.
+    """
     encoder = av.CodecContext.create("libx264", "w")
     encoder.height, encoder.width = frames[0].shape[0] * 2 // 3, frames[0].shape[1]
     encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, 25)
@@ -194,8 +196,9 @@ def _recoded(frames: list[Image], crf: int) -> list[Image]:
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
     decoder.extradata = encoder.extradata
-    decoded = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
-    return [np.asarray(frame.to_ndarray(), np.uint8) for frame in decoded]
+    needed = 1 + [packet.pts for packet in packets].index(keep)  # no frame rests on packets that come after its own
+    decoded = {f.pts: f for packet in [*packets[:needed], None] for f in decoder.decode(packet)}
+    return np.asarray(decoded[keep].to_ndarray(), np.uint8)
 
 
 def _anywhere(step: Callable[[Image, Random], Image]) -> Step:

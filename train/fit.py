@@ -31,6 +31,7 @@ from dfpipe.train.models import FaceClassifier
 from dfpipe.train.optim import Schedule, create_optimizer
 from dfpipe.train.runlog import RunLog
 from dfpipe.train.stages import Stage, learning, set_free, stages_of, to_training
+from dfpipe.train.transforms import in_unit_range
 from dfpipe.train.validate import Batch, Metrics, goodness, loss_and_metrics, scored, shown
 from dfpipe.train.world import World
 
@@ -270,6 +271,7 @@ class Fit:
 
     def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        images = in_unit_range(images)
         labels = labels.to(self.device, non_blocking=True)
         with autocast(self.device, self.dtype):
             logits = self.model(images).float()

@@ -84,6 +84,7 @@ def loader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
+        collate_fn=_batch,
         num_workers=processes,
         pin_memory=pinned,
         persistent_workers=processes > 0,
@@ -91,6 +92,12 @@ def loader(
         worker_init_fn=_start_loader,
         generator=torch.Generator(),  # else every pass would draw from the generator that dropout draws from
     )
+
+
+def _batch(drawn: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Pictures and labels as one each, the pictures with colour innermost in memory, as drawings and networks have it."""
+    images = torch.stack([image.permute(1, 2, 0) for image, _ in drawn]).permute(0, 3, 1, 2)
+    return images, torch.stack([label for _, label in drawn])
 
 
 def _start_loader(worker: int) -> None:

@@ -24,7 +24,7 @@ from dfpipe.train.checkpoint import STATE, has_state
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import pick_device, precision_of
 from dfpipe.train.fit import MODEL, Fit, OnEpoch, Task
-from dfpipe.train.memory import check_fits, free_bytes
+from dfpipe.train.memory import check_fits, free_bytes, keep_freed_memory
 from dfpipe.train.models import FaceClassifier, create_model
 from dfpipe.train.optim import OPTIMIZERS, SCHEDULES
 from dfpipe.train.preview import show_batch
@@ -237,6 +237,8 @@ def _fit(
     resumable: bool = True,
 ) -> Trained:
     start = time.perf_counter()
+    if device.type == "cpu":
+        keep_freed_memory()
     fit = Fit(task, network, device, world, resume=resume)
     with _told(task.folder, resumable and world.first):
         place = fit.run(on_epoch)

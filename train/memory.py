@@ -1,6 +1,8 @@
 """Whether a training fits into memory, measured before it begins."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -15,6 +17,9 @@ GB = 1e9
 BYTES_PER_LEARNING_PARAMETER = 16
 SHARE = 0.9  # of the free memory that a training may plan with
 PROBE_BATCH = 2
+# mallopt(3): how many blocks may be mappings of their own, which go back to the system, and how much freed memory is kept.
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
+KEPT_BYTES = 2**31 - 1  # the largest number that mallopt takes
 
 
 def needed_bytes(network: FaceClassifier, image_size: int, batch_size: int) -> int:
@@ -97,3 +102,14 @@ def check_fits(network: FaceClassifier, image_size: int, batch_size: int, free: 
         f"a step of {batch_size} crops of {image_size} px needs at least {needed / GB:.1f} GB, and {free / GB:.1f} GB are "
         f"free: {advice}"
     )
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory that it frees, for good, where glibc's allocator can be told.
+
+    Else every step on a CPU asks the system anew for its larger tensors, page by page: a quarter of the time of the default
+    model's step. The price is memory lost between blocks, measured 0.5 on 2.7 GB.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

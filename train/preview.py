@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dfpipe.errors import DataError
 from dfpipe.files import atomic_file
 from dfpipe.train.dataset import CropDataset
+from dfpipe.train.transforms import in_unit_range
 from dfpipe.types import Label
 
 TILES = (128, 256)  # px of the side of one crop: as the network sees it within this range, else scaled into it
@@ -57,12 +58,18 @@ def _line(data: CropDataset, position: int, rng: np.random.Generator, draws: int
     """The crop, then its drawings, each with its caption."""
     sample = data.sample(position)
     label = Label(sample.label)
-    line = [(Image.fromarray(sample.image.permute(1, 2, 0).numpy()), f"{label.name}, as on disk", label)]
+    line = [(Image.fromarray(sample.image), f"{label.name}, as on disk", label)]
     for draw in rng.integers(0, 2**62, draws).tolist():
         tensor, value = data[(position, draw)]
         drawn = Label(int(value))
         caption = drawn.name if drawn == label else f"{drawn.name} (self-blended)"
-        line.append((Image.fromarray((tensor.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)), caption, drawn))
+        line.append(
+            (
+                Image.fromarray((in_unit_range(tensor).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)),
+                caption,
+                drawn,
+            )
+        )
     side = min(max(data.image_size, TILES[0]), TILES[1])
     return [(image.resize((side, side)), caption, label) for image, caption, label in line]
 

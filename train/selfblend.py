@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dfpipe.preprocess.crops import LANDMARKS, Points, similarity
 from dfpipe.train.degrade import Random, colour_matrix
+from dfpipe.train.warp import warped
 from dfpipe.types import Image, Label
 
 # Half the outline of an upright face, from the chin up to the hairline, in the units of `LANDMARKS`. From mean adult
@@ -178,5 +179,4 @@ def _moved(image: Image, rng: Random) -> Image:
     zoom = rng.uniform(*ZOOM)
     x, y = rng.uniform(-SHIFT_X, SHIFT_X) * width, rng.uniform(-SHIFT_Y, SHIFT_Y) * height
     matrix = np.array([[zoom, 0, (1 - zoom) * width / 2 + x], [0, zoom, (1 - zoom) * height / 2 + y]])
-    moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(moved, np.uint8)
+    return warped(image, matrix, cv2.BORDER_REFLECT_101)

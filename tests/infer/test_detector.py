@@ -17,6 +17,7 @@ from dfpipe.infer.detector import Detector, find_model
 from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.ensemble import together
 from dfpipe.infer.inputs import Upload
+from dfpipe.infer.scorer import CPU_BATCH
 from dfpipe.preprocess.facefinder import FaceFinder
 from dfpipe.preprocess.manifest import read_inputs, read_manifest
 from dfpipe.preprocess.readers import open_video
@@ -224,6 +225,19 @@ def test_out_of_memory_scores_fewer_at_once(model: Path, clip: Path, caplog: pyt
     fits = 0
     with pytest.raises(ResourceError, match="--device cpu"):
         small.score(crops)
+
+
+def test_a_cpu_scores_few_crops_at_once_as_convolutions_take_them(model: Path) -> None:
+    detector = Detector.load(model, "cpu", InferConfig(batch_size=CPU_BATCH + 3))
+    seen: list[tuple[int, bool]] = []
+
+    def note(module: object, inputs: tuple[torch.Tensor]) -> None:
+        seen.append((len(inputs[0]), inputs[0].is_contiguous(memory_format=torch.channels_last)))
+
+    detector.model.network.register_forward_pre_hook(note)
+    crop = FaceCrop(0, 0.0, 0, FaceBox(0, 0, 1, 1, 1), np.zeros((256, 256, 3), np.uint8))
+    assert len(detector.score([crop] * (CPU_BATCH + 1))) == CPU_BATCH + 1
+    assert seen == [(CPU_BATCH, True), (1, True)]
 
 
 def test_what_is_in_a_zip_is_judged_like_a_file(detector: Detector, clip: Path, tmp_path: Path) -> None:

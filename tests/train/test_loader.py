@@ -60,3 +60,13 @@ def test_epochs_have_draws_of_their_own() -> None:
     first = list(sampler)
     sampler.epoch = 1
     assert not np.array_equal(np.array(first), np.array(list(sampler)))
+
+
+@pytest.mark.parametrize(("augment", "kind"), [("none", torch.float32), ("light", torch.uint8)])
+def test_batches_lie_in_memory_as_convolutions_take_them(faces: Path, augment: str, kind: torch.dtype) -> None:
+    manifest = read_manifest(faces)
+    data = CropDataset(manifest, manifest.rows_of("train")[:4], 32, augment)
+    ((images, labels),) = loader(data, [(0, 5), (1, 6), (2, 7)], 3, 0, False)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert (images.dtype, labels.dtype) == (kind, torch.float32)
+    assert all(torch.equal(image, data[(i, 5 + i)][0]) for i, image in enumerate(images))
