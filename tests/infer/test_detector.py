@@ -188,7 +188,7 @@ def test_files_are_scored_on_one_thread_and_frames_on_all(model: Path, clip: Pat
         detector.score(judged.crops)
     finally:
         torch.set_num_threads(before)
-    assert seen == [1, 2]
+    assert list(dict.fromkeys(seen)) == [1, 2]
 
 
 def test_a_detector_may_be_loaded_later(model: Path, clip: Path, tmp_path: Path) -> None:
