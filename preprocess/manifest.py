@@ -4,7 +4,8 @@ A folder of extracted faces holds `manifest.parquet` (a row per crop), `inputs.p
 and reason), `config.yaml` (as resolved) and `crops/`. The schema's version is in the parquet metadata.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,13 +80,15 @@ INPUTS_SCHEMA = pa.schema(
         ("bits_per_pixel", pa.float64()),  # of a clip's file, per pixel and frame
     ]
 )
+_ROWS_AT_ONCE = 50_000  # 100 MB of them wait to be written; a group of rows in the file
 _OUTSIDE = r"^$|^/|(^|/)\.\.(/|$)"  # no name, or a path that leads out of its folder
 _LATER = {"bits_per_pixel"}  # columns that folders extracted before lack: unknown there
 
 
 class Columns(Mapping[str, list[Any]]):
-    """Columns of equal length, each made when it is first asked for: nobody needs all, and the landmarks alone take longer
-    than all others.
+    """Columns of equal length, each made when it is first asked for.
+
+    Nobody needs all of them, and the landmarks alone take longer than all others.
 
     Args:
         makers: Name of a column to what makes it.
@@ -134,11 +137,44 @@ class Manifest:
         return [column[row] for row in rows]
 
 
-def write_table(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows as parquet, whole or not at all."""
-    versioned = schema.with_metadata({_VERSION_KEY: str(VERSION).encode()})
+class TableWriter:
+    """Rows to a parquet file, some thousands in memory at a time."""
+
+    def __init__(self, file: Path, schema: pa.Schema) -> None:
+        self._schema = schema.with_metadata({_VERSION_KEY: str(VERSION).encode()})
+        self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
+        self._rows: list[Mapping[str, Any]] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One row; keys that are no columns are left out, columns without a key are null."""
+        self._rows.append(row)
+        if len(self._rows) == _ROWS_AT_ONCE:
+            self._flush()
+
+    def close(self) -> None:
+        """Writes the rest."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows = []
+
+
+@contextmanager
+def table_writer(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+    """A table that appears when all rows are written, or not at all."""
     with atomic_file(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=versioned), temporary, compression="zstd")
+        writer = TableWriter(temporary, schema)
+        yield writer
+        writer.close()
+
+
+def write_table(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows as parquet, whole or not at all."""
+    with table_writer(path, schema) as table:
+        for row in rows:
+            table.add(row)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -171,6 +207,21 @@ def read_inputs(folder: Path) -> list[dict[str, Any]]:
         raise SourceError(f"no {INPUTS} in {folder}: run 'dfpipe extract --out {folder}' first")
     rows: list[dict[str, Any]] = _read_table(path, INPUTS_SCHEMA).to_pylist()
     return [{**dict.fromkeys(_LATER), **row} for row in rows]
+
+
+def read_columns(path: Path, schema: pa.Schema, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Some columns of one of the two tables.
+
+    Args:
+        path: The table.
+        schema: `CROPS_SCHEMA` or `INPUTS_SCHEMA`.
+        names: Of the columns.
+
+    Raises:
+        DataError: It is damaged, or of another version.
+    """
+    table = _read_table(path, pa.schema([schema.field(name) for name in names]))
+    return {name: table.column(name).to_pylist() for name in names}
 
 
 def read_faces(folder: Path) -> FacesConfig:

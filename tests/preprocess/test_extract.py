@@ -7,6 +7,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,8 +18,10 @@ import pytest
 from dfpipe.config import Config, load_config
 from dfpipe.demo import clip_frames, write_clip
 from dfpipe.errors import ConfigError, LeakError, SourceError
+from dfpipe.ledger import Ledger
 from dfpipe.preprocess.extract import dry_run, extract
-from dfpipe.preprocess.manifest import MANIFEST, read_inputs, read_manifest
+from dfpipe.preprocess.manifest import INPUTS, MANIFEST, read_inputs, read_manifest
+from dfpipe.preprocess.publish import Summary
 from dfpipe.types import Image, Label
 
 
@@ -87,6 +90,36 @@ def test_finished_inputs_are_not_opened_again_and_changed_ones_are(
     assert extract([source], [], out, small_config, engine="serial").resumed == 7
     assert len(read_manifest(out)) == len(list((out / "crops").rglob("*.jpg"))) + _orphans(out)
     assert extract([source], [], out, load_config("demo", ["preprocess.jpeg_quality=80"]), engine="serial").resumed == 0
+
+
+def test_tables_are_written_anew_only_where_something_changed(
+    clips: Path, tmp_path: Path, small_config: Config
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(clips, source, ignore=shutil.ignore_patterns("source_[2-7].mp4"))
+
+    def again(config: Config = small_config) -> tuple[Summary, bool]:
+        before = (out / MANIFEST).stat().st_ino if (out / MANIFEST).exists() else 0
+        summary = extract([source], [], out, config, engine="serial")
+        return summary, (out / MANIFEST).stat().st_ino != before
+
+    first, _ = again()
+    content = tree(out)
+    second, written = again()
+    assert not written
+    assert replace(second, resumed=0) == first
+    ledger = Ledger(out / "ledger.sqlite")
+    ((key, row), *_) = ledger.rows()
+    ledger.record(key, ledger.fingerprints()[key], row)  # as a run that was killed before it wrote the tables
+    ledger.close()
+    assert again()[1]
+    (out / INPUTS).unlink()
+    assert again()[1]
+    (out / MANIFEST).write_bytes((out / MANIFEST).read_bytes()[:100])
+    assert again()[1]
+    assert tree(out) == content
+    assert again(load_config("demo", ["preprocess.faces.frames=6", "train.epochs=6", "seed=5"]))[1]
+    assert not again(load_config("demo", ["preprocess.faces.frames=6", "train.epochs=6", "seed=5"]))[1]
 
 
 def _orphans(out: Path) -> int:
