@@ -66,6 +66,17 @@ class Ledger:
         for key, row in self._db.execute("SELECT key, row FROM inputs ORDER BY key"):
             yield key, json.loads(row)
 
+    def texts(self) -> Iterator[str]:
+        """All finished inputs in the order of their keys, as the JSON that they are kept as."""
+        return (text for (text,) in self._db.execute("SELECT row FROM inputs ORDER BY key"))
+
+    def values(self, key: str, *names: str) -> tuple[Any, ...] | None:
+        """Some plain values of one input's row, without reading all of it; None if it is not finished."""
+        wanted = ", ".join("json_extract(row, ?)" for _ in names)
+        found = self._db.execute(f"SELECT {wanted} FROM inputs WHERE key = ?", (*(f"$.{n}" for n in names), key))
+        values: tuple[Any, ...] | None = found.fetchone()
+        return values
+
     def row(self, key: str) -> dict[str, Any] | None:
         """What is known of one input; None if it is not finished."""
         found = self._db.execute("SELECT row FROM inputs WHERE key = ?", (key,)).fetchone()

@@ -246,7 +246,7 @@ def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Reads a table of this version, with its columns in the types of `schema` and their bytes checked."""
     try:
         with path.open("rb") as file:  # pyarrow itself refuses names that are no UTF-8
-            table = pq.read_table(file)
+            table = pq.read_table(file, columns=schema.names)
         version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
         if version != str(VERSION):
             raise DataError(f"{path} has schema version {version}, this dfpipe reads {VERSION}: extract again")

@@ -3,14 +3,13 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dfpipe import __version__
 from dfpipe.config import Config, to_yaml
-from dfpipe.files import atomic_file
+from dfpipe.files import atomic_file, stamp
 from dfpipe.ledger import Ledger
 from dfpipe.preprocess.groups import group_key, together
 from dfpipe.preprocess.jobs import Job
@@ -71,12 +70,7 @@ def publish(
 
 def _stamp(out: Path, settings: Sequence[str]) -> str:
     """Changes whenever a file that was written does, or what it is made of."""
-    files = []
-    for name in (MANIFEST, INPUTS, CONFIG, MISSING):
-        with suppress(FileNotFoundError):
-            stat = (out / name).stat()
-            files.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
-    told = repr((__version__, files, settings))
+    told = repr((__version__, stamp(out / name for name in (MANIFEST, INPUTS, CONFIG, MISSING)), settings))
     return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
 
 
