@@ -1,13 +1,17 @@
 """HTML pages out of plain data: one file without links to outside, names escaped, ready to print."""
 
+import functools
 import importlib.util
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfpipe.errors import UsageError
 from dfpipe.names import printable
 from dfpipe.preprocess.looks import png_uri
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _LIBRARIES = ("matplotlib",)
 
@@ -30,6 +34,13 @@ def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
         pictures: File name to PNG, for `charts` in the template.
         **values: What the template shows.
     """
+    charts = {name: png_uri(data) for name, data in pictures.items()}
+    return _environment().get_template(template).render(charts=charts, **values)
+
+
+@functools.cache
+def _environment() -> "Environment":
+    """With the templates it has compiled: to compile one takes longer than to fill it in a hundred times."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -42,8 +53,7 @@ def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
     environment.filters |= {"plain": lambda text: printable(str(text)), "share": share}
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     environment.filters |= {"figure": figure, "span": span, "number": number}
-    charts = {name: png_uri(data) for name, data in pictures.items()}
-    return environment.get_template(template).render(charts=charts, **values)
+    return environment
 
 
 def _template(name: str) -> str:
