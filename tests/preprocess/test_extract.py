@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from dfpipe.preprocess.extract import dry_run, extract
 from dfpipe.preprocess.manifest import INPUTS, MANIFEST, read_inputs, read_manifest
 from dfpipe.preprocess.publish import Summary
 from dfpipe.types import Image, Label
+from dfpipe.workers import run_all
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -120,6 +122,33 @@ def test_tables_are_written_anew_only_where_something_changed(
     assert tree(out) == content
     assert again(load_config("demo", ["preprocess.faces.frames=6", "train.epochs=6", "seed=5"]))[1]
     assert not again(load_config("demo", ["preprocess.faces.frames=6", "train.epochs=6", "seed=5"]))[1]
+
+
+def test_what_stills_are_is_found_once(
+    tmp_path: Path, portrait: Image, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in ("real", "fake"):
+        path = tmp_path / "in" / label / "a.png"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), cv2.cvtColor(portrait[60:180, 165:285], cv2.COLOR_RGB2BGR))
+    looked = []
+
+    def counted(*args: Any, **rest: Any) -> Iterator[tuple[Any, Any]]:
+        looked.append(1)
+        return run_all(*args, **rest)
+
+    monkeypatch.setattr("dfpipe.preprocess.jobs.run_all", counted)
+
+    def again(config: Config = small_config) -> tuple[int, int]:
+        summary = extract([], [tmp_path / "in"], tmp_path / "out", config, engine="serial")
+        return summary.resumed, len(looked)
+
+    assert [again(), again()] == [(0, 1), (2, 1)]
+    assert dry_run([], [tmp_path / "in"], tmp_path / "out", small_config, engine="serial") == (2, 0)
+    assert len(looked) == 1
+    cv2.imwrite(str(path), cv2.cvtColor(portrait[61:181, 165:285], cv2.COLOR_RGB2BGR))
+    assert again()[1] == 2
+    assert again(small_config.with_preprocess(jpeg_quality=80)) == (0, 3)
 
 
 def _orphans(out: Path) -> int:
