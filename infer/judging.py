@@ -161,7 +161,7 @@ class _Queue:
     def _sizes(self) -> Iterator[int]:
         return (facts.size for upload, facts in self._facts.items() if facts is not None and not upload.member)
 
-    def _same(self, upload: Upload, facts: Facts) -> str | None:
+    def _same(self, upload: Upload, facts: Facts) -> State | None:
         """The state of the same bytes under another name, whose verdict is written down for this one too."""
         if not self._folder.may_be_known(facts):
             return None
@@ -173,7 +173,7 @@ class _Queue:
             return None
         line = {**twin, "path": str(upload), "same_as": twin.get("same_as", twin["path"])}
         self._folder.add(upload, facts, line)
-        return str(line["state"])
+        return State(line["state"])
 
 
 def publish(judged: Judged, folder: Path, detector: Detector, options: Options) -> Line:
