@@ -30,7 +30,9 @@ from dfpipe.files import scratch_folder
 from dfpipe.sandbox import enforced
 
 MAX_TRIES = 2  # a crash may be the machine's fault once
-MAX_INPUTS_PER_PROCESS = 2000  # then another takes over, as leaks of decoders add up; its start costs as much as 100 stills
+MAX_INPUTS_PER_PROCESS = (
+    2000  # then another takes over, as leaks of decoders add up; its start costs as much as 100 stills
+)
 MAX_FAILED_STARTS = 3  # one after the other
 START_S = 300.0  # for loading libraries and networks, from a slow disk
 LOOK_S = 1.0  # between two looks at whether a process lives: what it started may keep its pipe open
