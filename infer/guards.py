@@ -111,7 +111,7 @@ def without(manifest: Manifest, media_ids: set[str]) -> Manifest:
     if not media_ids:
         return manifest
     kept = [row for row, media_id in enumerate(manifest.columns["media_id"]) if media_id not in media_ids]
-    return Manifest(manifest.folder, {name: [values[row] for row in kept] for name, values in manifest.columns.items()})
+    return manifest.take(kept)
 
 
 def _leaked(card: ModelCard, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:

@@ -158,13 +158,18 @@ def walk(folder: Path, skip: Path | None) -> Iterator[Path]:
 
 
 def _is_zip(path: Path) -> bool:
+    if not os.path.isfile(path):
+        return False
     try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return file.read(len(_ZIP_HEAD)) == _ZIP_HEAD
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
+    try:
+        return os.read(file, len(_ZIP_HEAD)) == _ZIP_HEAD
+    except OSError:
+        return False
+    finally:
+        os.close(file)
 
 
 def _entries(path: Path, listed: Listing | MediaError) -> Iterator[tuple[Upload, bool]]:

@@ -147,13 +147,13 @@ class _Queue:
         if upload in self._facts or upload in self._held:
             return None  # named twice
         facts = Facts.of(upload)
-        line = self._folder.judged(upload, facts)
-        if line is None and facts is not None and not upload.member:
+        state = self._folder.judged(upload, facts)
+        if state is None and facts is not None and not upload.member:
             if any(f == facts.size for f in self._sizes()):
                 self._held.append(upload)
                 return None
-            line = self._same(upload, facts)
-        if line is not None and line["state"] not in self._redo:
+            state = self._same(upload, facts)
+        if state is not None and state not in self._redo:
             self._known.append(as_text(str(upload)))
             return None
         self._facts[upload] = facts
@@ -162,8 +162,8 @@ class _Queue:
     def _sizes(self) -> Iterator[int]:
         return (facts.size for upload, facts in self._facts.items() if facts is not None and not upload.member)
 
-    def _same(self, upload: Upload, facts: Facts) -> Line | None:
-        """The verdict on the same bytes under another name, written down for this one too."""
+    def _same(self, upload: Upload, facts: Facts) -> State | None:
+        """The state of the same bytes under another name, whose verdict is written down for this one too."""
         if not self._folder.may_be_known(facts):
             return None
         try:
@@ -174,7 +174,7 @@ class _Queue:
             return None
         line = {**twin, "path": str(upload), "same_as": twin.get("same_as", twin["path"])}
         self._folder.add(upload, facts, line)
-        return line
+        return State(line["state"])
 
 
 def publish(judged: Judged, folder: Path, detector: Detector, options: Options) -> Line:

@@ -7,17 +7,18 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from os.path import isfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from dfpipe import __version__
 from dfpipe.errors import UsageError
-from dfpipe.files import atomic_file, disk_errors, locked, sweep
+from dfpipe.files import atomic_file, disk_errors, locked, stamp, sweep
 from dfpipe.infer.inputs import Upload
 from dfpipe.ledger import Ledger
 from dfpipe.names import as_cell, as_text
-from dfpipe.types import FaceBox, FrameScore, PersonVerdict, Segment, Verdict, VideoInfo
+from dfpipe.types import FaceBox, FrameScore, PersonVerdict, Segment, State, Verdict, VideoInfo
 
 JSONL, CSV, LEDGER = "verdicts.jsonl", "verdicts.csv", "ledger.sqlite"
 DECIMALS = 4  # of probabilities and times: more would claim a precision that is not there
@@ -177,18 +178,22 @@ class VerdictFolder:
             self._write_tables()
 
     def line(self, key: str) -> Line | None:
-        """The verdict of an input, if its report is still there."""
-        line = self._ledger.row(key)
-        return line if line is not None and (not line.get("report") or self._report(line).is_file()) else None
+        """The verdict of an input."""
+        return self._ledger.row(key)
 
-    def judged(self, upload: Upload, facts: Facts | None) -> Line | None:
-        """The verdict that an earlier run gave to the same unchanged file, with the same settings."""
+    def judged(self, upload: Upload, facts: Facts | None) -> State | None:
+        """How an earlier run with the same settings ended on the same unchanged file; None if there was none."""
         key = as_text(str(upload))
         if facts is None or not self._prints.get(key, "").startswith(
             f"{self._settings}|{facts.size}|{facts.modified}|"
         ):
             return None
-        return self.line(key)
+        return self._state(key)
+
+    def _state(self, key: str) -> State | None:
+        """How an input ended, if its report is still there."""
+        state, report = self._ledger.values(key, "state", "report") or (None, None)
+        return State(state) if state is not None and (not report or isfile(f"{self.folder}/{report}")) else None
 
     def may_be_known(self, facts: Facts) -> bool:
         """Whether it is worth hashing a file: whether any of its size was judged."""
@@ -197,7 +202,7 @@ class VerdictFolder:
     def same_content(self, size: int, sha256: str) -> Line | None:
         """The verdict on a file with the same bytes, whatever its name."""
         key = self._by_content.get((size, sha256))
-        return self.line(key) if key is not None else None
+        return self.line(key) if key is not None and self._state(key) is not None else None
 
     def add(self, upload: Upload, facts: Facts | None, line: Line) -> None:
         """Writes a verdict down; from here on it counts.
@@ -222,10 +227,11 @@ class VerdictFolder:
             return None
         return int(rest[0]), rest[2]
 
-    def _report(self, line: Line) -> Path:
-        return self.folder / str(line["report"])
-
     def _write_tables(self) -> None:
+        """Writes both tables from the ledger, unless they stand as they were written and no verdict came since."""
+        tables = (self.folder / JSONL, self.folder / CSV)
+        if self._ledger.published == stamp(tables):
+            return
         with (
             atomic_file(self.folder / JSONL) as whole,
             atomic_file(self.folder / CSV) as short,
@@ -234,9 +240,10 @@ class VerdictFolder:
         ):
             writer = csv.DictWriter(table, _CSV_FIELDS)
             writer.writeheader()
-            for _, line in self._ledger.rows():
-                jsonl.write(json.dumps(line) + "\n")
-                writer.writerow(_csv_row(line))
+            for text in self._ledger.texts():
+                jsonl.write(text + "\n")
+                writer.writerow(_csv_row(json.loads(text)))
+        self._ledger.publish(stamp(tables))
 
 
 def folder_name(path: str, sha256: str) -> str:

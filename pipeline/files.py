@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -194,6 +194,16 @@ def _remove(leftover: Path) -> None:
         shutil.rmtree(leftover)
     else:
         leftover.unlink(missing_ok=True)
+
+
+def stamp(paths: Iterable[Path]) -> str:
+    """How files look from outside: another text where one was written, replaced or removed since."""
+    looks = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            facts = path.stat()
+            looks.append((path.name, facts.st_size, facts.st_mtime_ns, facts.st_ino))
+    return repr(looks)
 
 
 def sha256_file(path: Path) -> str:

@@ -10,6 +10,12 @@ from dfpipe.errors import ResourceError, UsageError
 from dfpipe.files import disk_errors
 
 _SCHEMA_VERSION = 1
+_PUBLISHED = "published"
+# By the database itself, so that no version of dfpipe can forget it.
+_FORGET = (
+    "CREATE TRIGGER IF NOT EXISTS forget AFTER INSERT ON inputs BEGIN "
+    f"DELETE FROM notes WHERE name = '{_PUBLISHED}'; END"
+)
 
 
 class Ledger:
@@ -27,6 +33,8 @@ class Ledger:
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS inputs (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, row TEXT NOT NULL)"
             )
+            self._db.execute("CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, text TEXT NOT NULL)")
+            self._db.execute(_FORGET)
             self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
             if _is_of_the_disk(error):
@@ -43,10 +51,13 @@ class Ledger:
         Raises:
             ResourceError: The disk is full.
         """
+        self._write(
+            "INSERT OR REPLACE INTO inputs VALUES (?, ?, ?)", key, fingerprint, json.dumps(row, allow_nan=False)
+        )
+
+    def _write(self, statement: str, *values: str) -> None:
         try:
-            self._db.execute(
-                "INSERT OR REPLACE INTO inputs VALUES (?, ?, ?)", (key, fingerprint, json.dumps(row, allow_nan=False))
-            )
+            self._db.execute(statement, values)
         except sqlite3.OperationalError as error:
             raise ResourceError(f"the ledger cannot be written ({error}): free disk space and run again") from error
 
@@ -55,11 +66,44 @@ class Ledger:
         for key, row in self._db.execute("SELECT key, row FROM inputs ORDER BY key"):
             yield key, json.loads(row)
 
+    def texts(self) -> Iterator[str]:
+        """All finished inputs in the order of their keys, as the JSON that they are kept as."""
+        return (text for (text,) in self._db.execute("SELECT row FROM inputs ORDER BY key"))
+
+    def values(self, key: str, *names: str) -> tuple[Any, ...] | None:
+        """Some plain values of one input's row, without reading all of it; None if it is not finished."""
+        wanted = ", ".join("json_extract(row, ?)" for _ in names)
+        found = self._db.execute(f"SELECT {wanted} FROM inputs WHERE key = ?", (*(f"$.{n}" for n in names), key))
+        values: tuple[Any, ...] | None = found.fetchone()
+        return values
+
     def row(self, key: str) -> dict[str, Any] | None:
         """What is known of one input; None if it is not finished."""
         found = self._db.execute("SELECT row FROM inputs WHERE key = ?", (key,)).fetchone()
         row: dict[str, Any] | None = json.loads(found[0]) if found is not None else None
         return row
+
+    def note(self, name: str) -> str | None:
+        """What was noted under a name."""
+        found = self._db.execute("SELECT text FROM notes WHERE name = ?", (name,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def write_note(self, name: str, text: str) -> None:
+        """Notes something that is no input, replacing what stood under that name.
+
+        Raises:
+            ResourceError: The disk is full.
+        """
+        self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", name, text)
+
+    @property
+    def published(self) -> str | None:
+        """What `publish` was last told; None if an input was recorded since then."""
+        return self.note(_PUBLISHED)
+
+    def publish(self, text: str) -> None:
+        """Notes that all rows were written elsewhere, in the words of whoever did it."""
+        self.write_note(_PUBLISHED, text)
 
     def close(self) -> None:
         """Flushes and closes the file."""

@@ -17,4 +17,6 @@ def as_cell(value: Any) -> Any:
 
 def printable(text: str) -> str:
     """Text with control characters, line ends and undecodable bytes as escapes: none can move the cursor or fake a line."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -30,7 +30,9 @@ from dfpipe.files import scratch_folder
 from dfpipe.sandbox import enforced
 
 MAX_TRIES = 2  # a crash may be the machine's fault once
-MAX_INPUTS_PER_PROCESS = 500  # then a fresh process takes over, so that leaks in decoders stay small
+MAX_INPUTS_PER_PROCESS = (
+    2000  # then another takes over, as leaks of decoders add up; its start costs as much as 100 stills
+)
 MAX_FAILED_STARTS = 3  # one after the other
 START_S = 300.0  # for loading libraries and networks, from a slow disk
 LOOK_S = 1.0  # between two looks at whether a process lives: what it started may keep its pipe open
@@ -82,6 +84,11 @@ class _Worker:
         self.deadline = max(self.deadline, min(self.began + self.allowed + late, self.began + most))
         return time.monotonic() > self.deadline
 
+    @property
+    def is_old(self) -> bool:
+        """Whether it has done its share."""
+        return self.done >= MAX_INPUTS_PER_PROCESS
+
     def kill(self) -> None:
         """Ends the process and all that it started, whatever they are at."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -90,12 +97,6 @@ class _Worker:
         self.process.join()
         self.pipe.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def retire(self) -> None:
-        """Lets it leave by itself: it has done its share."""
-        self.pipe.close()
-        self.process.join(END_S)
-        self.kill()
 
 
 @dataclass
@@ -106,7 +107,8 @@ class Pool:
         task: Module-level function of one input; its module is loaded before the first, whose time has not begun then.
         start: Module-level function called once in every child before its first input.
         bounds: What one input may cost.
-        size: Children at most; no more are started than there are inputs.
+        size: Children at work at most, one more while it starts in place of an old one; no more are started than there are
+            inputs.
     """
 
     task: Callable[[Any], Any]
@@ -183,11 +185,20 @@ class Pool:
 
     def _hand_out(self) -> None:
         """Gives errands to those who are free, and starts as many children as there is work for."""
+        self._renew()
         for worker in [w for w in self._workers if w.ready and w.errand is None][: len(self._todo)]:
             worker.begin(self._todo.popleft(), self.bounds.seconds)
         starting = sum(not w.ready for w in self._workers)
-        for _ in range(min(self.size - len(self._workers), len(self._todo) - starting)):
+        places = self.size + any(w.is_old for w in self._workers)  # old ones work on until another is ready
+        for _ in range(min(places - len(self._workers), len(self._todo) - starting)):
             self._workers.append(self._new())
+
+    def _renew(self) -> None:
+        """Lets old children go, one for each that stands ready in its place: all are of one age, and none shall wait."""
+        spare = sum(w.ready for w in self._workers) - self.size
+        for worker in [w for w in self._workers if w.is_old and w.errand is None][: max(0, spare)]:
+            self._workers.remove(worker)
+            worker.kill()
 
     def _new(self) -> _Worker:
         ours, theirs = self._context.Pipe()
@@ -230,9 +241,6 @@ class Pool:
         if isinstance(message, Done):
             self._finish(worker, message.outcome)
             worker.done += 1
-            if worker.done >= MAX_INPUTS_PER_PROCESS:
-                self._workers.remove(worker)
-                worker.retire()
         elif isinstance(message, Allow):
             worker.allowed = max(worker.allowed, min(message.seconds, self.bounds.seconds_at_most))
             worker.deadline = worker.began + worker.allowed

@@ -76,9 +76,9 @@ def extract(
     sources = scan_all(videos, images, config.preprocess.limits)
     with locked(out):
         sweep(out)
-        jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, **running)]
         ledger = Ledger(out / LEDGER)
         try:
+            jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
             todo = unfinished(jobs, ledger, redo)
             results = run_all(extract_task, todo, setup=finder_setup(config), **running)
             _collect(results, ledger, out, len(jobs), len(jobs) - len(todo))
@@ -99,7 +99,7 @@ def dry_run(
     shard: tuple[int, int] = (1, 1),
     redo: Sequence[str] = (),
 ) -> tuple[int, int]:
-    """What `extract` with the same arguments would do; nothing is written.
+    """What `extract` with the same arguments would do; nothing is written, but to a ledger that is there what stills are.
 
     Returns:
         How many inputs there are, and how many of them would be worked on.
@@ -107,20 +107,15 @@ def dry_run(
     Raises:
         SourceError: As `extract`.
     """
-    jobs = [
-        job
-        for source in scan_all(videos, images, config.preprocess.limits)
-        for job in jobs_of(
-            source, config, limit, shard, engine=engine, workers=workers, bounds=config.preprocess.limits
-        )
-    ]
-    if not (out / LEDGER).is_file():
-        return len(jobs), len(jobs)
-    ledger = Ledger(out / LEDGER)
+    running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
+    sources = scan_all(videos, images, config.preprocess.limits)
+    ledger = Ledger(out / LEDGER) if (out / LEDGER).is_file() else None
     try:
-        return len(jobs), len(unfinished(jobs, ledger, redo))
+        jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
+        return len(jobs), len(jobs) if ledger is None else len(unfinished(jobs, ledger, redo))
     finally:
-        ledger.close()
+        if ledger is not None:
+            ledger.close()
 
 
 # ---- in the worker -------------------------------------------------------------------------------------------------

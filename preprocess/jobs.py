@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dfpipe import __version__
 from dfpipe.config import Config, LimitsConfig, to_mapping
 from dfpipe.errors import ConfigError, MediaError, SourceError
 from dfpipe.ledger import Ledger
@@ -58,13 +59,16 @@ def scan_all(videos: Sequence[Path], images: Sequence[Path], limits: LimitsConfi
     return sources
 
 
-def jobs_of(source: Source, config: Config, limit: int, shard: tuple[int, int], **running: Any) -> Iterator[Job]:
+def jobs_of(
+    source: Source, config: Config, limit: int, shard: tuple[int, int], ledger: Ledger | None = None, **running: Any
+) -> Iterator[Job]:
     """The jobs of one collection: at most `limit` of its items, of those the ones of a shard (I, N).
 
-    `running` says how a sample of stills is looked at: engine, workers and bounds of `dfpipe.workers.run_all`.
+    Stills are told from face crops by a look at some of them, which the ledger remembers. `running` says how they are
+    looked at: engine, workers and bounds of `dfpipe.workers.run_all`.
     """
     stills = source.kind == "images" or any(item.members for item in source.items[:1])
-    crop_scale = _stills_scale(source.items, config, **running) if stills else None
+    crop_scale = _stills_scale(source.items, config, ledger, **running) if stills else None
     part, parts = shard
     spread = _spread(source.items, limit)
     items = [item for item in spread if zlib.crc32(key_of(item).encode()) % parts == part - 1]
@@ -92,16 +96,16 @@ def _spread(items: tuple[MediaItem, ...], limit: int) -> tuple[MediaItem, ...]:
     return tuple(items[i * len(items) // limit] for i in range(limit))
 
 
-def _stills_scale(items: Sequence[MediaItem], config: Config, **running: Any) -> float | None:
+def _stills_scale(items: Sequence[MediaItem], config: Config, ledger: Ledger | None, **running: Any) -> float | None:
     """The framing of stills that are face crops already, or None if faces must be looked for."""
     if config.preprocess.stills == "detect" or not items:
         return None
-    sample = [(item.path, item.members) for item in _spread(tuple(items), STILLS_SAMPLE)]
-    scales = [
-        None if isinstance(scale, MediaError) else scale
-        for _, scale in run_all(crop_scale_task, sample, setup=finder_setup(config), **running)
-    ]
-    scale = typical_crop_scale(scales)
+    sample = _spread(tuple(items), STILLS_SAMPLE)
+    note = f"scale of {_sample_print(sample, config)}"
+    known = ledger.note(note) if ledger is not None else None
+    scale: float | None = json.loads(known) if known is not None else _measured_scale(sample, config, **running)
+    if ledger is not None and known is None:
+        ledger.write_note(note, json.dumps(scale))
     if scale is None and config.preprocess.stills == "as-is":
         scale = config.preprocess.faces.crop_scale  # told that they are crops, but cannot measure: take the usual
     found = f"are face crops of scale {scale:.2f}: taken whole" if scale else "are whole pictures: faces are looked for"
@@ -109,15 +113,32 @@ def _stills_scale(items: Sequence[MediaItem], config: Config, **running: Any) ->
     return scale
 
 
+def _sample_print(sample: Sequence[MediaItem], config: Config) -> str:
+    """Changes whenever one of the stills does, or anything that shapes what is found in them."""
+    facts = [[key_of(item), _file_facts(item), item.members] for item in sample]
+    told = json.dumps([__version__, to_mapping(config.preprocess), facts], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _measured_scale(sample: Sequence[MediaItem], config: Config, **running: Any) -> float | None:
+    looks = run_all(
+        crop_scale_task, [(item.path, item.members) for item in sample], setup=finder_setup(config), **running
+    )
+    return typical_crop_scale([None if isinstance(scale, MediaError) else scale for _, scale in looks])
+
+
 def _fingerprint(item: MediaItem, settings: dict[str, Any]) -> str:
     """Changes whenever the file or anything that shapes its crops or row does."""
+    facts = [_file_facts(item), settings, item.label, item.method, item.group, item.split, item.members]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _file_facts(item: MediaItem) -> list[int]:
     try:
         stat = item.path.stat()
-        file = [stat.st_size, stat.st_mtime_ns]
     except OSError:
-        file = []
-    facts = [file, settings, item.label, item.method, item.group, item.split, item.members]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def unfinished(jobs: Sequence[Job], ledger: Ledger, redo: Sequence[str]) -> list[Job]:

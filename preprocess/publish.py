@@ -1,20 +1,33 @@
 """What an extraction leaves: manifest and input table, written from the ledger, with splits and a leak check."""
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfpipe import __version__
 from dfpipe.config import Config, to_yaml
-from dfpipe.files import atomic_file
+from dfpipe.files import atomic_file, stamp
 from dfpipe.ledger import Ledger
 from dfpipe.preprocess.groups import group_key, together
 from dfpipe.preprocess.jobs import Job
-from dfpipe.preprocess.manifest import CONFIG, CROPS_SCHEMA, INPUTS, INPUTS_SCHEMA, MANIFEST, write_table
+from dfpipe.preprocess.manifest import (
+    CONFIG,
+    CROPS_SCHEMA,
+    INPUTS,
+    INPUTS_SCHEMA,
+    MANIFEST,
+    read_columns,
+    table_writer,
+)
 from dfpipe.preprocess.sources import Source
 from dfpipe.preprocess.splits import assign, assign_folds, check_leaks
 from dfpipe.types import State
+
+MISSING = "missing.txt"
+_DECIDING = ("dataset", "group", "label", "split", "sha256")  # what of an input decides which split it goes to
 
 
 @dataclass(frozen=True)
@@ -40,34 +53,67 @@ class Summary:
 def publish(
     ledger: Ledger, sources: Sequence[Source], jobs: Sequence[Job], resumed: int, out: Path, config: Config
 ) -> Summary:
-    """Divides the inputs into splits, checks for leaks, and writes the tables from the ledger."""
-    rows = dict(ledger.rows())
-    _give_splits(list(rows.values()), config)
-    crop_rows = [
-        {**{name: row.get(name) for name in CROPS_SCHEMA.names}, **crop}
-        for row in rows.values()
-        for crop in row["crop_rows"]
-    ]
-    write_table(out / MANIFEST, CROPS_SCHEMA, crop_rows)
-    write_table(out / INPUTS, INPUTS_SCHEMA, [{n: row.get(n) for n in INPUTS_SCHEMA.names} for row in rows.values()])
+    """Divides the inputs into splits, checks for leaks, and writes the tables from the ledger.
+
+    Where nothing has changed since they were written they stay as they are.
+    """
     missing = tuple(name for source in sources for name in source.missing)
-    for path, text in ((out / CONFIG, to_yaml(config)), (out / "missing.txt", "".join(f"{m}\n" for m in missing))):
-        with atomic_file(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-    splits: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for crop in crop_rows:
-        splits[crop["split"]][{0: "real", 1: "fake"}.get(crop["label"], "unlabelled")] += 1
-    mine = [rows[job.key] for job in jobs]
+    settings = (to_yaml(config), "".join(f"{m}\n" for m in missing))
+    if ledger.published is None or ledger.published != _stamp(out, settings):
+        _write_tables(ledger, out, config)
+        for name, text in zip((CONFIG, MISSING), settings, strict=True):
+            with atomic_file(out / name) as temporary:
+                temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        ledger.publish(_stamp(out, settings))
+    return _summary(sources, jobs, resumed, out, missing)
+
+
+def _stamp(out: Path, settings: Sequence[str]) -> str:
+    """Changes whenever a file that was written does, or what it is made of."""
+    told = repr((__version__, stamp(out / name for name in (MANIFEST, INPUTS, CONFIG, MISSING)), settings))
+    return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+
+
+def _write_tables(ledger: Ledger, out: Path, config: Config) -> None:
+    """Both tables, input by input: the crops of a large collection are millions of rows."""
+    facts = {key: {name: row[name] for name in _DECIDING} for key, row in ledger.rows()}
+    _give_splits(list(facts.values()), config)
+    with table_writer(out / MANIFEST, CROPS_SCHEMA) as crops, table_writer(out / INPUTS, INPUTS_SCHEMA) as inputs:
+        for key, row in ledger.rows():
+            row |= facts[key]
+            inputs.add(row)
+            for crop in row.pop("crop_rows"):
+                crops.add({**row, **crop})
+
+
+def _summary(
+    sources: Sequence[Source], jobs: Sequence[Job], resumed: int, out: Path, missing: tuple[str, ...]
+) -> Summary:
+    """How it ended, from the tables."""
+    columns = ("dataset", "name", "path", "state", "reason", "split", "sha256")
+    inputs = read_columns(out / INPUTS, INPUTS_SCHEMA, columns)
+    crops = read_columns(out / MANIFEST, CROPS_SCHEMA, ("split", "label"))
+    row_of = {f"{d}/{n}": i for i, (d, n) in enumerate(zip(inputs["dataset"], inputs["name"], strict=True))}
+    mine = [row_of[job.key] for job in jobs]
+    states = dict(Counter(inputs["state"][row] for row in mine))
+    failed = {state for state in states if State(state).failed}
+    splits: dict[str, dict[str, int]] = defaultdict(dict)
+    for (split, label), count in Counter(zip(crops["split"], crops["label"], strict=True)).items():
+        splits[split][{0: "real", 1: "fake"}.get(label, "unlabelled")] = count
     return Summary(
         out=out,
         inputs=len(jobs),
         resumed=resumed,
-        states=dict(Counter(row["state"] for row in mine)),
+        states=states,
         missing=missing,
-        notes=(*(note for source in sources for note in source.notes), *_copies(list(rows.values()))),
-        crops=len(crop_rows),
-        splits={split: dict(labels) for split, labels in splits.items()},
-        reasons={row["path"]: f"{row['state']}: {row['reason']}" for row in mine if State(row["state"]).failed},
+        notes=(*(note for source in sources for note in source.notes), *_copies(inputs["sha256"], inputs["split"])),
+        crops=len(crops["split"]),
+        splits=dict(splits),
+        reasons={
+            inputs["path"][row]: f"{inputs['state'][row]}: {inputs['reason'][row]}"
+            for row in mine
+            if inputs["state"][row] in failed
+        },
     )
 
 
@@ -90,13 +136,10 @@ def _give_splits(rows: Sequence[dict[str, Any]], config: Config) -> None:
     check_leaks([_group_key(row) for row in rows], [row["split"] for row in rows])
 
 
-def _copies(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _copies(contents: Sequence[str], splits: Sequence[str]) -> list[str]:
     """Says how many files a publisher put into two splits. They are kept: the splits are the publisher's."""
-    splits: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        if row["sha256"]:
-            splits[row["sha256"]].add(row["split"])
-    count = sum(len(found) > 1 for found in splits.values())
+    found = Counter(content for content, _ in set(zip(contents, splits, strict=True)) if content)
+    count = sum(number > 1 for number in found.values())
     told = f"{count} files lie byte for byte in two of the publisher's splits: figures measured on them are too good"
     return [told] if count else []
 

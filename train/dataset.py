@@ -1,10 +1,12 @@
 """Face crops of a manifest as tensors."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -26,13 +28,14 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         self, manifest: Manifest, rows: Sequence[int], image_size: int, augment: str, blend_share: float = 0.5
     ) -> None:
         columns = manifest.columns
-        self._paths = [str(manifest.path(row)) for row in rows]
-        self.labels: list[int] = [columns["label"][row] for row in rows]
+        crops, labels = columns["crop"], columns["label"]
+        self._paths = [f"{manifest.folder}/{crops[row]}" for row in rows]
+        self.labels: list[int] = [labels[row] for row in rows]
         self.image_size = image_size
         self.augment = augment
         self.blend_share = blend_share
-        self._scales = np.array([columns["crop_scale"][row] for row in rows], np.float32)
-        self._boxes = np.array([[columns[side][row] for side in _BOX] for row in rows], np.float32)
+        self._scales = _numbers(columns["crop_scale"], rows)
+        self._boxes = np.stack([_numbers(columns[side], rows) for side in _BOX], axis=1)
         self._landmarks = _landmarks(manifest, rows)
 
     def __len__(self) -> int:
@@ -69,13 +72,21 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         return Sample(image, self.labels[position], known, scale, self.blend_share)
 
 
+def _numbers(column: Sequence[float | None], rows: Sequence[int]) -> NDArray[np.float32]:
+    return np.array([column[row] for row in rows], np.float32)
+
+
 def _landmarks(manifest: Manifest, rows: Sequence[int]) -> Points:
     """Landmarks in px of the full frame, (N, 5, 2), NaN where they are unknown or the face was aligned.
 
     An aligned crop has them where an upright face has them, which is what is assumed of unknown ones.
     """
     unknown = [np.nan] * (2 * len(LANDMARKS))
-    listed = np.array([manifest.columns["landmarks"][row] or unknown for row in rows]).reshape(-1, len(LANDMARKS), 2)
+    column = manifest.columns["landmarks"]
+    points = [column[row] or unknown for row in rows]
+    if any(len(of_face) != len(unknown) for of_face in points):
+        raise DataError(f"{manifest.folder}: faces with other than {len(LANDMARKS)} landmarks: extract again")
+    listed = np.fromiter(chain.from_iterable(points), np.float64).reshape(-1, len(LANDMARKS), 2)
     if not np.isnan(listed).all() and read_faces(manifest.folder).align:
         listed[:] = np.nan
     return listed

@@ -41,3 +41,27 @@ def test_one_row(tmp_path: Path) -> None:
     ledger.record("a", "1", {"state": "ok"})
     assert ledger.row("a") == {"state": "ok"}
     assert ledger.row("b") is None
+
+
+def test_what_was_published_is_forgotten_with_the_next_row(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.record("a", "1", {"state": "ok"})
+    assert ledger.published is None
+    ledger.publish("as it stands")
+    ledger.write_note("scale", "1.3")
+    ledger.close()
+    again = Ledger(tmp_path / "ledger.sqlite")
+    assert (again.published, again.note("scale")) == ("as it stands", "1.3")
+    again.record("a", "1", {"state": "ok"})  # also where the row only takes the place of another
+    assert (again.published, again.note("scale")) == (None, "1.3")
+
+
+def test_an_older_dfpipe_that_writes_a_row_forgets_it_too(tmp_path: Path) -> None:
+    import sqlite3
+
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.publish("as it stands")
+    db = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
+    db.execute("INSERT OR REPLACE INTO inputs VALUES ('a', '1', '{}')")
+    db.close()
+    assert ledger.published is None

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import active_children
 from pathlib import Path
@@ -310,6 +311,29 @@ def test_what_it_says_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
 def say_much(count: int) -> int:
     """Floods standard error."""
     return os.write(2, bytes(count))
+
+
+def test_an_old_child_works_on_until_another_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfpipe.pool.MAX_INPUTS_PER_PROCESS", 3)
+    done: Counter[int] = Counter()
+    deadline = time.monotonic() + 60
+
+    def source() -> Iterator[float]:
+        while len(done) < 4 and time.monotonic() < deadline:
+            yield 0.01
+
+    for _, process in run_all(nap, source(), setup=functools.partial(time.sleep, 0.5), workers=2):
+        done[process] += 1
+        assert len(active_children()) <= 3  # one more than there are workers
+    first, second, *_ = done
+    assert min(done[first], done[second]) > 3  # both were of one age, and neither left before it could be spared
+    assert len(done) >= 4
+
+
+def nap(seconds: float) -> int:
+    """Works a little, and says which process did."""
+    time.sleep(seconds)
+    return os.getpid()
 
 
 def test_no_more_processes_than_inputs() -> None:

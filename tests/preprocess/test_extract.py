@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,9 +19,12 @@ import pytest
 from dfpipe.config import Config, load_config
 from dfpipe.demo import clip_frames, write_clip
 from dfpipe.errors import ConfigError, LeakError, SourceError
+from dfpipe.ledger import Ledger
 from dfpipe.preprocess.extract import dry_run, extract
-from dfpipe.preprocess.manifest import MANIFEST, read_inputs, read_manifest
+from dfpipe.preprocess.manifest import INPUTS, MANIFEST, read_inputs, read_manifest
+from dfpipe.preprocess.publish import Summary
 from dfpipe.types import Image, Label
+from dfpipe.workers import run_all
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -87,6 +92,63 @@ def test_finished_inputs_are_not_opened_again_and_changed_ones_are(
     assert extract([source], [], out, small_config, engine="serial").resumed == 7
     assert len(read_manifest(out)) == len(list((out / "crops").rglob("*.jpg"))) + _orphans(out)
     assert extract([source], [], out, load_config("demo", ["preprocess.jpeg_quality=80"]), engine="serial").resumed == 0
+
+
+def test_tables_are_written_anew_only_where_something_changed(
+    clips: Path, tmp_path: Path, small_config: Config
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(clips, source, ignore=shutil.ignore_patterns("source_[2-7].mp4"))
+
+    def again(config: Config = small_config) -> tuple[Summary, bool]:
+        before = (out / MANIFEST).stat().st_ino if (out / MANIFEST).exists() else 0
+        summary = extract([source], [], out, config, engine="serial")
+        return summary, (out / MANIFEST).stat().st_ino != before
+
+    first, _ = again()
+    content = tree(out)
+    second, written = again()
+    assert not written
+    assert replace(second, resumed=0) == first
+    ledger = Ledger(out / "ledger.sqlite")
+    ((key, row), *_) = ledger.rows()
+    ledger.record(key, ledger.fingerprints()[key], row)  # as a run that was killed before it wrote the tables
+    ledger.close()
+    assert again()[1]
+    (out / INPUTS).unlink()
+    assert again()[1]
+    (out / MANIFEST).write_bytes((out / MANIFEST).read_bytes()[:100])
+    assert again()[1]
+    assert tree(out) == content
+    assert again(load_config("demo", ["preprocess.faces.frames=6", "train.epochs=6", "seed=5"]))[1]
+    assert not again(load_config("demo", ["preprocess.faces.frames=6", "train.epochs=6", "seed=5"]))[1]
+
+
+def test_what_stills_are_is_found_once(
+    tmp_path: Path, portrait: Image, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in ("real", "fake"):
+        path = tmp_path / "in" / label / "a.png"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), cv2.cvtColor(portrait[60:180, 165:285], cv2.COLOR_RGB2BGR))
+    looked = []
+
+    def counted(*args: Any, **rest: Any) -> Iterator[tuple[Any, Any]]:
+        looked.append(1)
+        return run_all(*args, **rest)
+
+    monkeypatch.setattr("dfpipe.preprocess.jobs.run_all", counted)
+
+    def again(config: Config = small_config) -> tuple[int, int]:
+        summary = extract([], [tmp_path / "in"], tmp_path / "out", config, engine="serial")
+        return summary.resumed, len(looked)
+
+    assert [again(), again()] == [(0, 1), (2, 1)]
+    assert dry_run([], [tmp_path / "in"], tmp_path / "out", small_config, engine="serial") == (2, 0)
+    assert len(looked) == 1
+    cv2.imwrite(str(path), cv2.cvtColor(portrait[61:181, 165:285], cv2.COLOR_RGB2BGR))
+    assert again()[1] == 2
+    assert again(small_config.with_preprocess(jpeg_quality=80)) == (0, 3)
 
 
 def _orphans(out: Path) -> int:

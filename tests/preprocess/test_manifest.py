@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from dfpipe.preprocess.manifest import (
     INPUTS,
     INPUTS_SCHEMA,
     MANIFEST,
+    Columns,
+    Manifest,
     read_faces,
     read_inputs,
     read_manifest,
@@ -56,12 +59,19 @@ def test_no_manifest(tmp_path: Path) -> None:
         ({"label": 2}, "row 1: label 2"),
         ({"crop": "/etc/passwd"}, "outside"),
         ({"crop": "../x.jpg"}, "outside"),
+        ({"crop": "crops/../../x.jpg"}, "outside"),
+        ({"crop": "crops/.."}, "outside"),
         ({"crop": ""}, "outside"),
+        ({"crop": None}, "row 1: crop None"),
     ],
 )
 def test_impossible_rows_are_named(tmp_path: Path, row: dict[str, Any], part: str) -> None:
     with pytest.raises(DataError, match=part):
         read_manifest(write(tmp_path, {}, row))
+
+
+def test_dots_in_names_lead_nowhere(tmp_path: Path) -> None:
+    assert len(read_manifest(write(tmp_path, {"crop": "crops/a..b/..c/d...jpg"}, {"label": None}))) == 2
 
 
 def test_a_leaking_manifest_is_refused(tmp_path: Path) -> None:
@@ -117,3 +127,35 @@ def test_writing_is_repeatable(tmp_path: Path) -> None:
     first = (write(tmp_path / "a", {}) / MANIFEST).read_bytes()
     assert (write(tmp_path / "b", {}) / MANIFEST).read_bytes() == first
     assert not (tmp_path / "a" / INPUTS).exists()
+
+
+def test_only_what_is_asked_for_becomes_a_list() -> None:
+    made = []
+
+    def column(name: str) -> list[str]:
+        made.append(name)
+        return [f"{name}{row}" for row in range(3)]
+
+    columns = Columns({name: partial(column, name) for name in ("crop", "split", "landmarks")})
+    manifest = Manifest(Path("faces"), columns)
+    assert (len(manifest), manifest.columns["crop"][2]) == (3, "crop2")
+    few = manifest.take([2, 0])
+    assert dict(few.columns) == {
+        "crop": ["crop2", "crop0"],
+        "split": ["split2", "split0"],
+        "landmarks": ["landmarks2", "landmarks0"],
+    }
+    assert made == ["crop", "split", "landmarks"]
+
+
+def test_a_table_in_many_groups_of_rows_reads_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"crop": f"crops/{i}.jpg", "group": f"g{i}", "landmarks": [float(i)] * 10} for i in range(7)]
+    whole = read_manifest(write(tmp_path / "a", *rows))
+    monkeypatch.setattr("dfpipe.preprocess.manifest._ROWS_AT_ONCE", 3)
+    parts = read_manifest(write(tmp_path / "b", *rows))
+    assert pq.read_metadata(tmp_path / "b" / MANIFEST).num_row_groups == 3
+    assert dict(parts.columns) == dict(whole.columns)
+    with pytest.raises(DataError, match="row 6: label 3"):
+        read_manifest(write(tmp_path / "c", *rows[:6], {**rows[6], "label": 3}))
+    with pytest.raises(LeakError, match="d: g0 in test and train"):
+        read_manifest(write(tmp_path / "d", *rows, {**rows[0], "split": "test"}))
