@@ -9,8 +9,9 @@ Core-seconds count every process that a command starts; on a busy machine they s
 - cold: the whole command from the shell on one clip. Below it what it waits for, each in an interpreter of its own and
   without the interpreter's own start: in the parent until its children start, then torch and the network; in the child,
   side by side with the latter, libraries and the networks that find faces.
-- warm: what each further clip of a folder adds to the command, in the same processes: (1 + N clips less 1 clip) / N. The
-  clips are copies with a few bytes more at the end, which no MP4 reader minds, because equal files are judged once.
+- warm: what each further clip of a folder adds to the command, in the same processes: (W + N clips less W clips) / N, with
+  W workers, each of which loads its libraries once. The clips are copies with a few bytes more at the end, which no MP4
+  reader minds, because equal files are judged once.
 - the parts of one more clip, worked through one after the other on one thread in a process that has everything loaded.
 - with --starts: help, words that are wrong, and other commands on little or nothing.
 """
@@ -47,11 +48,13 @@ from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.inputs import Upload
 from dfpipe.infer.judging import Options, publish
 from dfpipe.preprocess.crops import crop_face
-from dfpipe.preprocess.faces import find_faces, load_detector
+from dfpipe.preprocess.faces import find_in_frames, load_detector
 from dfpipe.preprocess.readers import BATCH, open_video
 from dfpipe.preprocess.sampling import pick
+from dfpipe.workers import default_workers
 
 DECODING, WARM = "decoding alone", "warm, per further clip"
+FEW = "a clip for each worker"
 PARTS = {  # of the cold start -> code
     "interpreter": "",
     "  parent, until children start": (
@@ -123,7 +126,9 @@ def run_commands(costs: Costs, clip: Path, model: list[str], further: int, worke
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copies(clip, folder / "one", 1)
-        copies(clip, folder / "many", 1 + further)
+        few = int(workers[-1]) if workers else default_workers()
+        copies(clip, folder / "few", few)
+        copies(clip, folder / "many", few + further)
         with measured(costs, "cold, whole command"):
             python(folder, "-m", "dfpipe", "infer", "one", "--out", "a", *model, *workers)
         for part, code in PARTS.items():
@@ -133,9 +138,11 @@ def run_commands(costs: Costs, clip: Path, model: list[str], further: int, worke
                 costs[part].append(costs[part].pop().less(costs["interpreter"][-1]))
         with measured(costs, "judged before"):
             python(folder, "-m", "dfpipe", "infer", "one", "--out", "a", *model, *workers)
+        with measured(costs, FEW):
+            python(folder, "-m", "dfpipe", "infer", "few", "--out", "b", *model, *workers)
         with measured(costs, WARM):
-            python(folder, "-m", "dfpipe", "infer", "many", "--out", "b", *model, *workers)
-        costs[WARM].append(costs[WARM].pop().less(costs["cold, whole command"][-1], further))
+            python(folder, "-m", "dfpipe", "infer", "many", "--out", "c", *model, *workers)
+        costs[WARM].append(costs[WARM].pop().less(costs[FEW][-1], further))
 
 
 class Warm:
@@ -155,7 +162,7 @@ class Warm:
             images = [frame.image for frame in video.frames(pick(video.timeline, self.faces))]
         batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
         with measured(costs, "  detected"):
-            boxes = [found for batch in batches for found in find_faces(self.finder, batch, self.faces)]
+            boxes = [found for batch in batches for found in find_in_frames(self.finder, batch, self.faces)]
         with measured(costs, "  cut"):
             for image, some in zip(images, boxes, strict=True):
                 for box in some:
@@ -229,7 +236,12 @@ def tell(costs: Costs, name: str, ratio: bool = True) -> None:
     if not math.isnan(cores[0]):
         line += f"{statistics.median(cores):8.2f} core-s  ({min(cores):.2f} to {max(cores):.2f})"
     if ratio:
-        line += f"{statistics.median(cores) / statistics.median(cost.core for cost in costs[DECODING]):8.2f} x decoding"
+        times = [
+            statistics.median(getattr(cost, kind) for cost in costs[name])
+            / statistics.median(getattr(cost, kind) for cost in costs[DECODING])
+            for kind in ("wall", "core")
+        ]
+        line += f"  {times[0]:5.2f} and {times[1]:5.2f} x decoding"
     print(line)
 
 
@@ -239,7 +251,9 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("--model", type=Path, help="default: what ships with dfpipe")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--further", type=int, default=6, help="clips after the first, for the warm figure")
+    parser.add_argument(
+        "--further", type=int, default=6, help="clips after the first of each worker, for the warm figure"
+    )
     parser.add_argument("--workers", help="of dfpipe infer")
     parser.add_argument("--starts", action="store_true")
     words = parser.parse_args()
