@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from dfpipe.config import FacesConfig
 from dfpipe.errors import ConfigError
-from dfpipe.preprocess.boxes import iou
-from dfpipe.preprocess.faces import find_faces, find_in_frames, load_detector, shrunk, sure
+from dfpipe.preprocess import faces as faces_module
+from dfpipe.preprocess.boxes import iou, moved
+from dfpipe.preprocess.faces import MOST_PLACES, NEAR_SIDE, find_faces, find_in_frames, load_detector, shrunk, sure
 from dfpipe.preprocess.mtcnn import MTCNN, pyramid_scales
 from dfpipe.preprocess.readers import open_video
 from dfpipe.preprocess.sampling import uniform
@@ -123,24 +125,55 @@ def test_frames_help_each_other(portrait: Image) -> None:
     """A face too small for the first look is found where the frames beside it show it, by a look there alone."""
     large, small = np.full((1080, 1920, 3), 90, np.uint8), np.full((1080, 1920, 3), 90, np.uint8)
     large[500:756, 900:1156] = portrait[::2, ::2]
-    small[564:692, 964:1092] = portrait[::4, ::4]
+    small[532:724, 932:1124] = cv2.resize(portrait, (192, 192), interpolation=cv2.INTER_AREA)
     eyes = Eyes()
     found = find_in_frames(eyes, [large, small, large], FacesConfig())
     ((face,),) = [sure(faces, FacesConfig()) for faces in found[1:2]]
-    assert 964 < face.x1 < face.x2 < 1092
-    assert 564 < face.y1 < face.y2 < 692
+    assert 932 < face.x1 < face.x2 < 1124
+    assert 532 < face.y1 < face.y2 < 724
     assert 0.01 < (face.landmarks[1][0] - face.landmarks[0][0]) / face.side < 1
-    assert eyes.shown[:3] == [(360, 640)] * 3
-    assert len(eyes.shown) == 4
-    assert max(eyes.shown[3]) <= 640
+    assert eyes.shown[:2] == [(360, 640)] * 2  # every second frame as a whole
+    assert len(eyes.shown) == 3
+    assert max(eyes.shown[2]) <= NEAR_SIDE
 
 
-def test_a_face_in_one_frame_alone_points_nowhere(portrait: Image) -> None:
-    large, empty = np.full((1080, 1920, 3), 90, np.uint8), np.full((1080, 1920, 3), 90, np.uint8)
-    large[500:756, 900:1156] = portrait[::2, ::2]
+def test_a_frame_that_shows_nothing_in_the_place_is_looked_at_as_a_whole(portrait: Image) -> None:
+    left, right = np.full((1080, 1920, 3), 90, np.uint8), np.full((1080, 1920, 3), 90, np.uint8)
+    left[500:756, 100:356] = portrait[::2, ::2]
+    right[500:756, 1500:1756] = portrait[::2, ::2]
     eyes = Eyes()
-    assert [len(faces) for faces in find_in_frames(eyes, [large, empty], FacesConfig())] == [1, 0]
-    assert eyes.shown == [(360, 640), (360, 640), (1080, 1920)]
+    ((here,), (there,)) = find_in_frames(eyes, [left, right], FacesConfig())
+    assert here.x1 < 356
+    assert there.x1 > 1500
+    assert [max(shape) > NEAR_SIDE for shape in eyes.shown] == [True, False, True]
+
+
+def test_where_nothing_is_sure_one_frame_gets_a_second_look_and_tells_the_others_where(portrait: Image) -> None:
+    scenes = [np.full((1080, 1920, 3), 90, np.uint8) for _ in range(8)]
+    for i, scene in enumerate(scenes):
+        scene[500:628, 900 + i : 1028 + i] = portrait[::4, ::4]  # a face of 27 px, of 9 px in the first look
+    eyes = Eyes()
+    found = find_in_frames(eyes, scenes, FacesConfig())
+    assert [len(sure(faces, FacesConfig())) for faces in found] == [1] * 8
+    assert eyes.shown.count((1080, 1920)) == 1
+    assert find_in_frames(eyes, scenes, FacesConfig(fine_side=0)) == [[]] * 8
+
+
+def test_many_places_are_not_looked_at_one_by_one(portrait: Image) -> None:
+    crowd = np.hstack([portrait[40:240, 120:330]] * (MOST_PLACES + 1))
+    eyes = Eyes()
+    found = find_in_frames(eyes, [crowd, crowd], FacesConfig())
+    assert [len(faces) for faces in found] == [MOST_PLACES + 1] * 2
+    assert len(eyes.shown) == 2
+
+
+def test_two_places_that_show_one_face_give_one_box(portrait: Image) -> None:
+    scene = np.full((1080, 1920, 3), 90, np.uint8)
+    scene[500:756, 900:1156] = portrait[::2, ::2]
+    detector = load_detector(FacesConfig())
+    ((face,),) = find_faces(detector, [scene], FacesConfig())
+    twice = [[(0, face)], [(0, moved(face, 20, 0))]]
+    assert len(faces_module._look_near(detector, [scene], [0], twice, FacesConfig())[0]) == 1
 
 
 def test_unsure_faces_are_told_of_frames_and_dropped_of_single_pictures(portrait: Image) -> None:
