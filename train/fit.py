@@ -391,7 +391,7 @@ class Fit:
 
     def _resume(self) -> None:
         """Takes weights and place over from the state; optimiser and random numbers follow with the phase."""
-        self.place, self._state = load_state(self.task.folder)
+        self.place, self._state = self.world.agreed(lambda: load_state(self.task.folder))
         if self._state["fingerprint"] != self.task.fingerprint:
             raise DataError(f"{self.task.folder} was trained on other data or with another config: train anew")
         if len(self._state["processes"]) != self.world.size:
