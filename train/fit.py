@@ -173,6 +173,7 @@ class Fit:
         fitted = time.perf_counter() - began
         training = self._training_metrics()
         kept = self._kept()
+        self.world.copy_buffers(kept)  # all validate the network that is saved
         validation = self._validate(kept)
         value = goodness(validation, self.cfg.monitor)
         self.place.epoch += 1

@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dfpipe.errors import DataError, DfpipeError, Interrupted, UsageError
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 # For one that reads its data from a slow disk, or saves to one, while the others wait: torch's own limit for NCCL.
@@ -71,6 +73,12 @@ class World:
         made: T = held[0]
         return made
 
+    def copy_buffers(self, network: nn.Module) -> None:
+        """Gives every process the first one's buffers, as batch statistics: each moves its own in a step on a CPU."""
+        if self.size > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
     def check_alike(self, values: Mapping[str, str]) -> None:
         """Refuses processes that do not do the same.
 
@@ -114,6 +122,7 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     rank = int(os.environ["RANK"])
     if rank:
         logging.getLogger("dfpipe").setLevel(logging.ERROR)  # one log, that of the first
+    _warn_of_restarts()
     with _peers(size):
         # What is no tensor goes over gloo, so that processes without a working GPU can say so.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
@@ -128,6 +137,20 @@ def launch() -> str:
     """What torchrun calls this start: the same after it has started all processes again. Empty without torchrun."""
     name = os.environ.get("TORCHELASTIC_RUN_ID", "")
     return "" if name == "none" else name  # what it calls every start that was given no --rdzv-id
+
+
+def _warn_of_restarts() -> None:
+    """Says what torchrun needs to start processes again.
+
+    torch up to 2.14 at least keeps the store in which the processes find each other, and with it the addresses of those
+    that have ended: pytorch issues 135712 and 167288.
+    """
+    again = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+    if again and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        log.warning(
+            "--max-restarts will not work: give torchrun --rdzv-backend=c10d, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 "
+            "in its environment"
+        )
 
 
 def _own(device: torch.device) -> torch.device:
