@@ -15,7 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.checkpoint import STATE
+from dfpipe.train.dataset import CropDataset
+from dfpipe.train.loader import loader
+from dfpipe.train.modelfile import load_model
+from dfpipe.train.rows import training_rows
+from dfpipe.train.validate import loss_and_metrics, scored
 
 SETTINGS: dict[str, object] = {
     "model": "mobilenetv3_small_050",  # with batch statistics, which CPU processes do not share in a step
@@ -150,6 +156,16 @@ def undisturbed(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     subprocess.run(line, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=WAIT_S)
     return out
+
+
+@pytest.mark.slow
+def test_what_two_processes_validate_is_what_the_first_saves(faces: Path, undisturbed: Path) -> None:
+    manifest = read_manifest(faces)
+    crops = CropDataset(manifest, training_rows(manifest)["validation"], 32, "none")
+    network = load_model(only_run(undisturbed) / "last.safetensors").network
+    draws = [(row, 0) for row in range(len(crops))]
+    found = loss_and_metrics(*scored(network, loader(crops, draws, 8, 0, pinned=False), torch.device("cpu")))
+    assert float(figures(undisturbed)[-1]["validation_loss"]) == pytest.approx(found["loss"], rel=1e-4)
 
 
 @pytest.mark.slow
