@@ -1,12 +1,12 @@
 """How many cores, GPUs, bytes and how much money does a load take, and where does it break first?
 
-    python benchmarks/capacity.py plan --uploads 1e6 --kind "clip 10 s=0.6,2.3,3.1,0.4" --kind "still=0.4,0.06,0.3,0.1"
+    python benchmarks/capacity.py plan --uploads 1e6 --kind "clip=0.6,2.4,0.6,3.1,0.07" --kind "still=0.4,0.045,0.028,2,0.05"
     python benchmarks/capacity.py simulate --workers 64 --times data/faces/inputs.parquet --inputs 20000 --long 0.001 \
         --poison 0.001 --hang 0.001 --node-life 24
 
 `plan` prints the formulas of docs/scaling.md for a mix of inputs; prices are the reader's own, none is assumed. A kind is
-NAME=SHARE,CORE_SECONDS,MB_IN,MB_KEPT[,GPU_SECONDS]. `simulate` lets benchmarks/queueing.py work through a day of them, with
-times that were measured: the column `seconds` of an inputs.parquet, or a file with a number in each line.
+NAME=SHARE,CORE_SECONDS,DRIVER_SECONDS,MB_IN,MB_KEPT[,GPU_SECONDS]. `simulate` lets benchmarks/queueing.py work through
+inputs with times that were measured: the column `seconds` of an inputs.parquet, or a file with a number in each line.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from queueing import CRASHED, DONE, TIMEOUT, Cluster, Item, Outcome, quantile, simulate
 
 DAY_S = 86_400
-LONG_S = 300.0  # of a clip of hours: half of preprocess.limits.seconds_at_most, within which it must end
+LONG_S = 300.0  # of the longest inputs: half of preprocess.limits.seconds_at_most, within which all must end
 
 
 # ---- formulas --------------------------------------------------------------------------------------------------------
@@ -35,7 +35,8 @@ class Kind:
 
     name: str
     share: float  # of all inputs
-    core_s: float  # core-seconds, of the worker
+    core_s: float  # core-seconds, of driver and worker
+    driver_s: float  # of them in the driver, the one process that hands inputs out and writes
     mb_in: float  # to be read
     mb_kept: float  # of crops, reports, and rows
     gpu_s: float = 0.0
@@ -49,7 +50,6 @@ class Load:
     kinds: Sequence[Kind]
     peak: float = 2.0  # busiest hour over the mean
     utilisation: float = 0.7  # of the cores at the peak: the rest keeps waiting short
-    driver_s: float = 0.0027  # of the driver, for each input
     worker_gb: float = 1.0  # memory of a worker
     driver_row_kb: float = 1.0  # memory of the driver, for each input of a run
     requests: float = 5.0  # to the store, for each input
@@ -86,7 +86,7 @@ def needs(load: Load) -> dict[str, float]:
         "kept a day, TB": load.per_day * mean(load, "mb_kept") / 1e6,
         "kept in all, TB": load.per_day * load.days_kept * mean(load, "mb_kept") / 1e6,
         "requests/s to the store": rate * load.requests,
-        "drivers": rate * load.driver_s / load.utilisation,
+        "drivers": rate * mean(load, "driver_s") / load.utilisation,
         "memory of the drivers for a day's inputs, GB": load.per_day * load.driver_row_kb / 1e6,
     }
 
@@ -125,8 +125,8 @@ def wait_s(rate: float, service_s: float, servers: int) -> float:
 
 
 def driver_limit(core_s: float, driver_s: float) -> float:
-    """Workers that one driver keeps busy with inputs of so many core-seconds."""
-    return core_s / driver_s
+    """Workers that one driver keeps busy with inputs of so many core-seconds, of which it spends some itself."""
+    return (core_s - driver_s) / driver_s
 
 
 # ---- simulation ------------------------------------------------------------------------------------------------------
@@ -141,9 +141,7 @@ def measured_times(path: Path) -> list[float]:
     return [value for value in values if value]
 
 
-def inputs(
-    times: Sequence[float], count: int, shares: Mapping[str, float], seed: int, rate: float = 0.0, long: float = 0.0
-) -> list[Item]:
+def inputs(times: Sequence[float], count: int, shares: Mapping[str, float], seed: int, rate: float = 0.0) -> list[Item]:
     """Inputs with times drawn from measured ones.
 
     Args:
@@ -152,20 +150,22 @@ def inputs(
         shares: Of those that crash and of those that hang, by `CRASHED` and `TIMEOUT`.
         seed: Of the draws.
         rate: Arrivals in a second, at random; 0 = all are there at the start.
-        long: Share of clips of hours, which take `LONG_S`.
     """
     chance = random.Random(seed)
+    fates = {DONE: 1 - sum(shares.values()), **shares}
     made, now = [], 0.0
-    for _ in range(count):
-        seconds, drawn = chance.choice(times), chance.random()
-        fate = CRASHED if drawn < shares.get(CRASHED, 0.0) else DONE
-        if fate == DONE and drawn > 1 - shares.get(TIMEOUT, 0.0):
-            fate = TIMEOUT
-        if chance.random() < long:
-            seconds = LONG_S
+    for fate in chance.choices(list(fates), list(fates.values()), k=count):
         now += chance.expovariate(rate) if rate else 0.0
-        made.append(Item(seconds, fate, now))
+        made.append(Item(chance.choice(times), fate, now))
     return made
+
+
+def with_tail(times: Sequence[float], share: float, seconds: float) -> list[float]:
+    """Measured times, and among them so large a share of long ones."""
+    count = round(share * len(times) / (1 - share))
+    if share and not count:  # few were measured: each of them as often as it takes for one long one
+        times, count = list(times) * math.ceil((1 - share) / (share * len(times))), 1
+    return [*times, *[seconds] * count]
 
 
 def ideal_s(items: Sequence[Item], workers: int) -> float:
@@ -193,17 +193,19 @@ def told(items: Sequence[Item], cluster: Cluster, out: Outcome) -> list[str]:
 
 
 def kind(text: str) -> Kind:
-    """Reads NAME=SHARE,CORE_SECONDS,MB_IN,MB_KEPT[,GPU_SECONDS]."""
+    """Reads NAME=SHARE,CORE_SECONDS,DRIVER_SECONDS,MB_IN,MB_KEPT[,GPU_SECONDS]."""
     name, _, values = text.rpartition("=")
     return Kind(name, *map(float, values.split(",")))
 
 
 def _plan(args: argparse.Namespace) -> None:
-    names = ("peak", "utilisation", "driver_s", "worker_gb", "driver_row_kb", "requests", "days_kept")
+    names = ("peak", "utilisation", "worker_gb", "driver_row_kb", "requests", "days_kept")
     load = Load(args.uploads, args.kind, **{name: getattr(args, name) for name in names})
     for name, value in needs(load).items():
         print(f"{name:>46} {value:14,.3g}")
-    print(f"{'workers that one driver keeps busy':>46} {driver_limit(mean(load, 'core_s'), load.driver_s):14,.0f}")
+    print(
+        f"{'workers that one driver keeps busy':>46} {driver_limit(mean(load, 'core_s'), mean(load, 'driver_s')):14,.0f}"
+    )
     prices = Prices(args.core_hour, args.gpu_hour, args.gb_month, args.million_requests, args.gb_out)
     costs = money(load, prices)
     for name, value in costs.items():
@@ -214,13 +216,13 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> None:
-    times = measured_times(args.times)
+    times = with_tail(measured_times(args.times), args.long, args.long_s)
     shares = {CRASHED: args.poison, TIMEOUT: args.hang}
     rate = args.load * args.workers / (sum(times) / len(times)) if args.load else 0.0
     cluster = Cluster(args.workers, args.per_node, args.in_flight, args.driver_s, args.limit_s, args.start_s)
     if args.node_life:
         cluster = replace(cluster, node_life_s=3600 * args.node_life)
-    items = inputs(times, args.inputs, shares, args.seed, rate, args.long)
+    items = inputs(times, args.inputs, shares, args.seed, rate)
     print("\n".join(told(items, cluster, simulate(items, cluster, args.seed))))
 
 
@@ -247,7 +249,8 @@ def main() -> None:
     run.add_argument("--driver-s", type=float, default=Cluster.driver_s)
     run.add_argument("--limit-s", type=float, default=Cluster.limit_s)
     run.add_argument("--start-s", type=float, default=Cluster.start_s)
-    run.add_argument("--long", type=float, default=0.0, help="Share of clips of hours.")
+    run.add_argument("--long", type=float, default=0.0, help="Share of inputs that take --long-s.")
+    run.add_argument("--long-s", type=float, default=LONG_S)
     run.add_argument("--poison", type=float, default=0.0, help="Share that crash.")
     run.add_argument("--hang", type=float, default=0.0, help="Share that reach the wall limit.")
     run.add_argument("--node-life", type=float, default=0.0, help="Mean hours until a node is lost; 0 = never.")

@@ -88,7 +88,7 @@ def test_the_driver_is_the_limit_where_it_is_slower_than_the_workers() -> None:
     cluster = Cluster(1000, driver_s=0.01)
     out = simulate([Item(1.0)] * 5000, cluster)
     assert out.makespan == pytest.approx(50.0 + 1.0)  # 5000 times 10 ms, then the last input
-    assert capacity.driver_limit(1.0, 0.01) == pytest.approx(100)
+    assert capacity.driver_limit(1.01, 0.01) == pytest.approx(100)
 
 
 def test_the_same_seed_gives_the_same_outcome() -> None:
@@ -100,17 +100,34 @@ def test_the_same_seed_gives_the_same_outcome() -> None:
 
 def test_needs_and_money_of_a_load() -> None:
     load = capacity.Load(
-        86_400, [capacity.Kind("clip", 0.5, 2.0, 3.0, 1.0), capacity.Kind("still", 0.5, 0.0, 1.0, 0.0)], 2.0, 0.5
+        86_400,
+        [capacity.Kind("clip", 0.5, 2.0, 0.1, 3.0, 1.0), capacity.Kind("still", 0.5, 0.0, 0.0, 1.0, 0.0)],
+        2.0,
+        0.5,
     )
     needs = capacity.needs(load)
     assert needs["inputs/s at the peak"] == pytest.approx(2)
     assert needs["cores"] == pytest.approx(2 * 1.0 / 0.5)
+    assert needs["drivers"] == pytest.approx(2 * 0.05 / 0.5)
     assert needs["network in, Gbit/s"] == pytest.approx(2 * 2 * 8 / 1000)
     assert needs["kept in all, TB"] == pytest.approx(86_400 * 0.5 * 30 / 1e6)
     cost = capacity.money(load, capacity.Prices(core_hour=0.1, gb_month=1.0))
     assert cost["cores"] == pytest.approx(24 / 0.5 * 0.1)  # one core-second a second, all day
     assert cost["storage"] == pytest.approx(86_400 * 0.5 / 1000)
     assert cost["GPUs"] == cost["requests"] == 0
+
+
+def test_a_tail_has_the_share_that_was_asked_for() -> None:
+    for count in (3, 5000):
+        times = capacity.with_tail([1.0] * count, 0.001, 300.0)
+        assert times.count(300.0) / len(times) == pytest.approx(0.001, rel=0.01)
+    assert capacity.with_tail([1.0, 2.0], 0.0, 300.0) == [1.0, 2.0]
+
+
+def test_fates_are_drawn_in_their_shares() -> None:
+    ends = Counter(item.fate for item in capacity.inputs([1.0], 20_000, {CRASHED: 0.1, TIMEOUT: 0.2}, 0))
+    assert ends[CRASHED] / 20_000 == pytest.approx(0.1, abs=0.01)  # 4.7 standard errors
+    assert ends[TIMEOUT] / 20_000 == pytest.approx(0.2, abs=0.01)
 
 
 def test_both_commands_run(tmp_path: Path) -> None:
@@ -130,7 +147,7 @@ def test_both_commands_run(tmp_path: Path) -> None:
     ]
     run = subprocess.run([*program, "simulate", *flags], capture_output=True, text=True, check=True)
     assert "500 inputs: " in run.stdout
-    plan = ["plan", "--uploads", "1e6", "--kind", "clip=0.5,2,3,0.4", "--kind", "still=0.5,0.04,0.3,0.1"]
+    plan = ["plan", "--uploads", "1e6", "--kind", "clip=0.5,2,0.003,3,0.4", "--kind", "still=0.5,0.04,0.003,0.3,0.1"]
     run = subprocess.run([*program, *plan, "--core-hour", "0.05"], capture_output=True, text=True, check=True)
     assert "cores" in run.stdout
     assert "in all" in run.stdout
