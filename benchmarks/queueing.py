@@ -34,7 +34,7 @@ class Cluster:
     workers: int
     workers_per_node: int = 16
     in_flight: int = 2  # inputs that a worker holds at most, with the one it is at
-    driver_s: float = 0.0027  # of the driver, for each time that an input is handed out, and its row
+    driver_s: float = 0.03  # of the driver for each input: of a DFDC clip, see docs/scaling.md; of a still a tenth
     limit_s: float = 30.0  # wall limit of one that hangs: preprocess.limits.seconds
     start_s: float = 4.0  # until a new child has loaded its networks
     tries: int = 2  # as MAX_TRIES of pipeline/pool.py
