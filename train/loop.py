@@ -96,7 +96,11 @@ def train(
     with joined(pick_device(device_name)) as (world, device):
         task, network = world.together(lambda: _prepare(config, data, device, world, rows))
         _check_alike(task, world)
-        began = world.agreed(lambda: _began(out, task))
+        alone = rows is not None or on_epoch is not None  # a fold or a trial: whatever began it begins it anew
+        began = world.agreed(lambda: None if alone else _began(out, task))
+        ended = world.agreed(lambda: _ended(began, config))
+        if ended is not None:
+            return ended
         folder = began or world.agreed(lambda: _begin(out, recipe, task, data, device, world))
         resume = began is not None
         return _fit(_in_folder(task, folder), network, device, world, on_epoch, resume=resume, resumable=rows is None)
@@ -152,10 +156,9 @@ def _known(folder: Path) -> tuple[Config, Path, str]:
     """Config, data, and origin of the first weights of a run that can be gone on with."""
     known = read_description(folder)
     if not has_state(folder) or "data" not in known:
-        ended = (folder / MODEL).is_file() and known.get("ended")
         why = (
             f"the run has ended; its model is {folder / MODEL}"
-            if ended
+            if _has_ended(folder, known)
             else f"no {STATE}: no epoch of a run was saved there"
         )
         raise DataError(f"{folder} cannot be resumed: {why}")
@@ -164,13 +167,31 @@ def _known(folder: Path) -> tuple[Config, Path, str]:
 
 
 def _began(out: Path, task: Task) -> Path | None:
-    """The run that these processes were at before torchrun started them again, if it saved a state."""
+    """The run that these processes were at before torchrun started them again, if it has saved a state or has ended."""
     if not launch():
         return None
     same = {"launch": launch(), "fingerprint": task.fingerprint}
-    runs = sorted(path.parent for path in out.glob(f"*/{DESCRIPTION}"))
-    return next(
-        (run for run in reversed(runs) if has_state(run) and same.items() <= read_description(run).items()), None
+    for folder in sorted((path.parent for path in out.glob(f"*/{DESCRIPTION}")), reverse=True):
+        known = read_description(folder)
+        if same.items() <= known.items() and (has_state(folder) or _has_ended(folder, known)):
+            return folder
+    return None
+
+
+def _has_ended(folder: Path, known: Mapping[str, Any]) -> bool:
+    return (folder / MODEL).is_file() and bool(known.get("ended"))
+
+
+def _ended(folder: Path | None, config: Config) -> Trained | None:
+    """How a run ended, if it did: of several processes one may be lost when all is done."""
+    known = read_description(folder) if folder is not None else {}
+    if folder is None or not _has_ended(folder, known):
+        return None
+    log.info("%s has ended under the same --rdzv-id: nothing is left to do", folder)
+    planned = sum(stage.epochs for stage in stages_of(config.train))
+    epochs = int(known["epochs"])
+    return Trained(
+        folder / MODEL, epochs, known["best_epoch"], known["validation"], epochs < planned, float(known["seconds"])
     )
 
 

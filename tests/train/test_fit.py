@@ -248,6 +248,25 @@ def test_a_resumed_run_ends_with_the_same_weights(
     assert ours == theirs
 
 
+def test_started_again_by_torchrun_a_run_goes_on_and_ends_once(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = run(**CHANGING)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job 7")
+    folder = broken_at(8, monkeypatch, run, tmp_path, **CHANGING)
+    assert run(**CHANGING) == folder
+    check_equal(folder, whole)
+    made = folder / MODEL
+    written = made.stat().st_mtime_ns
+    assert run(**CHANGING) == folder  # started once more after its end
+    assert made.stat().st_mtime_ns == written
+    assert run(**{**CHANGING, "learning_rate": 0.02}) != folder  # another training of the same job
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job 8")
+    assert run(**CHANGING) != folder
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # what torchrun calls every start without an id
+    assert run(**CHANGING) != run(**CHANGING)
+
+
 def test_a_run_that_has_ended_is_not_resumed(run: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the run has ended"):
         resume(run(epochs=1), "cpu")

@@ -165,7 +165,8 @@ def test_what_two_processes_validate_is_what_the_first_saves(faces: Path, undist
     network = load_model(only_run(undisturbed) / "last.safetensors").network
     draws = [(row, 0) for row in range(len(crops))]
     found = loss_and_metrics(*scored(network, loader(crops, draws, 8, 0, pinned=False), torch.device("cpu")))
-    assert float(figures(undisturbed)[-1]["validation_loss"]) == pytest.approx(found["loss"], abs=5e-6)  # 6 digits are written
+    told = float(figures(undisturbed)[-1]["validation_loss"])  # with 6 digits
+    assert told == pytest.approx(found["loss"], abs=5e-6)
 
 
 @pytest.mark.slow
