@@ -90,7 +90,8 @@ class _Run:
         self.driver_free, self.handing_out = 0.0, False
         self.now = 0.0
         self._order = itertools.count()
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self.pending = 0  # of what is planned, that which is no loss of a node and no return
+        self._heap: list[tuple[float, int, int, Callable[[], None]]] = []
 
     def run(self) -> Outcome:
         """To the end of the last input."""
@@ -100,13 +101,17 @@ class _Run:
             for node in range(self.cluster.nodes):
                 self.plan_loss(node, 0.0)
         while self._heap and sum(self.out.ends.values()) < len(self.items):
-            self.now, _, happens = heapq.heappop(self._heap)
+            self.now, _, counts, happens = heapq.heappop(self._heap)
+            self.pending -= counts
             happens()
+            if not self.pending and not self.queue and sum(self.out.ends.values()) < len(self.items):
+                raise RuntimeError("the simulation has forgotten inputs")
         self.out.makespan = self.now
         return self.out
 
-    def at(self, when: float, happens: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (when, next(self._order), happens))
+    def at(self, when: float, happens: Callable[[], None], counts: int = 1) -> None:
+        self.pending += counts
+        heapq.heappush(self._heap, (when, next(self._order), counts, happens))
 
     # ---- the driver --------------------------------------------------------------------------------------------------
 
@@ -194,7 +199,7 @@ class _Run:
     # ---- nodes -------------------------------------------------------------------------------------------------------
 
     def plan_loss(self, node: int, after: float) -> None:
-        self.at(self.now + after + self.chance.expovariate(1 / self.cluster.node_life_s), lambda: self.lose(node))
+        self.at(self.now + after + self.chance.expovariate(1 / self.cluster.node_life_s), partial(self.lose, node), 0)
 
     def lose(self, node: int) -> None:
         for worker in (w for w in self.workers if w.node == node):
@@ -208,7 +213,7 @@ class _Run:
             self.out.lost_s["node"] += self.cluster.node_back_s
             self.free[worker.reserved].pop(worker.number, None)
             worker.reserved = 0
-        self.at(self.now + self.cluster.node_back_s, lambda: self.come_back(node))
+        self.at(self.now + self.cluster.node_back_s, partial(self.come_back, node), 0)
         self.plan_loss(node, self.cluster.node_back_s)
         self.hand_out()
 

@@ -42,7 +42,7 @@ def test_every_input_ends_once_whatever_is_lost(seed: int, in_flight: int) -> No
 
 @pytest.mark.parametrize("in_flight", [1, 2])
 def test_with_equal_times_the_end_is_known(in_flight: int) -> None:
-    for workers, count in ((1, 7), (4, 8), (4, 9), (5, 23)):
+    for workers, count in ((1, 7), (4, 4), (5, 3), (4, 8), (4, 9), (5, 23)):
         out = simulate([Item(3.0)] * count, replace(FREE, workers=workers, in_flight=in_flight))
         assert out.makespan == pytest.approx(3.0 * math.ceil(count / workers))
         assert out.utilisation(workers) == pytest.approx(count * 3.0 / (workers * out.makespan))
