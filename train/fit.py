@@ -96,6 +96,8 @@ class Fit:
         pinned = self.device.type == "cuda"
         seed = task.config.seed
         self.sampler = EpochSampler(kinds, cfg.balance, seed, cfg.samples_per_epoch, cfg.batch_size, world)
+        if not self.sampler.whole:
+            raise DataError(f"an epoch of {len(self.sampler.order())} crops is too short for {world.size} processes")
         weights = class_weights(kinds, self.sampler.order()) if cfg.class_weights == "balanced" else (1.0, 1.0)
         self.weights = torch.tensor(weights, device=self.device)
         holding = CropDataset(task.manifest, task.rows["validation"], cfg.image_size, "none")
@@ -173,6 +175,7 @@ class Fit:
         fitted = time.perf_counter() - began
         training = self._training_metrics()
         kept = self._kept()
+        self.world.copy_buffers(kept)  # all validate the network that is saved
         validation = self._validate(kept)
         value = goodness(validation, self.cfg.monitor)
         self.place.epoch += 1
@@ -391,7 +394,7 @@ class Fit:
 
     def _resume(self) -> None:
         """Takes weights and place over from the state; optimiser and random numbers follow with the phase."""
-        self.place, self._state = load_state(self.task.folder)
+        self.place, self._state = self.world.agreed(lambda: load_state(self.task.folder))
         if self._state["fingerprint"] != self.task.fingerprint:
             raise DataError(f"{self.task.folder} was trained on other data or with another config: train anew")
         if len(self._state["processes"]) != self.world.size:

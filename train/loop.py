@@ -29,11 +29,11 @@ from dfpipe.train.models import FaceClassifier, create_model
 from dfpipe.train.optim import OPTIMIZERS, SCHEDULES
 from dfpipe.train.preview import show_batch
 from dfpipe.train.rows import Rows, describe, faces_of, fingerprint, training_rows
-from dfpipe.train.runlog import describe_run, hardware, read_description, versions
+from dfpipe.train.runlog import DESCRIPTION, describe_run, hardware, read_description, versions
 from dfpipe.train.stages import set_free, stages_of
 from dfpipe.train.transforms import AUGMENTATIONS
 from dfpipe.train.validate import MONITORS
-from dfpipe.train.world import World, joined
+from dfpipe.train.world import World, joined, launch
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +94,16 @@ def train(
         ResourceError: It does not fit into memory.
     """
     with joined(pick_device(device_name)) as (world, device):
-        task, network = _prepare(config, data, device, world, rows)
-        folder = Path(world.agreed(str(run_folder(out, recipe) if world.first else "")))
-        task = _in_folder(task, folder)
-        if world.first:
-            (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
-            describe_run(folder, _description(task, recipe, data, device, world))
-        return _fit(task, network, device, world, on_epoch, resume=False, resumable=rows is None)
+        task, network = world.together(lambda: _prepare(config, data, device, world, rows))
+        _check_alike(task, world)
+        alone = rows is not None or on_epoch is not None  # a fold or a trial: whatever began it begins it anew
+        began = world.agreed(lambda: None if alone else _began(out, task))
+        ended = world.agreed(lambda: _ended(began, config))
+        if ended is not None:
+            return ended
+        folder = began or world.agreed(lambda: _begin(out, recipe, task, data, device, world))
+        resume = began is not None
+        return _fit(_in_folder(task, folder), network, device, world, on_epoch, resume=resume, resumable=rows is None)
 
 
 def resume(folder: Path, device_name: str = "auto", on_epoch: OnEpoch | None = None) -> Trained:
@@ -117,19 +120,10 @@ def resume(folder: Path, device_name: str = "auto", on_epoch: OnEpoch | None = N
     Raises:
         DataError: No run there, one that has ended, or whose data or config changed.
     """
-    known = read_description(folder)
-    if not has_state(folder) or "data" not in known:
-        ended = (folder / MODEL).is_file() and known.get("ended")
-        why = (
-            f"the run has ended; its model is {folder / MODEL}"
-            if ended
-            else f"no {STATE}: no epoch of a run was saved there"
-        )
-        raise DataError(f"{folder} cannot be resumed: {why}")
-    config = load_config(str(folder / CONFIG))
     with joined(pick_device(device_name)) as (world, device):
-        origin = str(known["training_data"]["initial_weights"])
-        task, network = _prepare(config, Path(known["data"]), device, world, None, origin)
+        config, data, origin = world.agreed(lambda: _known(folder))
+        task, network = world.together(lambda: _prepare(config, data, device, world, None, origin))
+        _check_alike(task, world)
         return _fit(_in_folder(task, folder), network, device, world, on_epoch, resume=True)
 
 
@@ -156,6 +150,66 @@ def show(config: Config, data: Path, out: Path) -> None:
 def first_process() -> bool:
     """Whether this process is the one that tells, among those that torchrun started, if it did."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def _known(folder: Path) -> tuple[Config, Path, str]:
+    """Config, data, and origin of the first weights of a run that can be gone on with."""
+    known = read_description(folder)
+    if not has_state(folder) or "data" not in known:
+        why = (
+            f"the run has ended; its model is {folder / MODEL}"
+            if _has_ended(folder, known)
+            else f"no {STATE}: no epoch of a run was saved there"
+        )
+        raise DataError(f"{folder} cannot be resumed: {why}")
+    origin = str(known["training_data"]["initial_weights"])
+    return load_config(str(folder / CONFIG)), Path(known["data"]), origin
+
+
+def _began(out: Path, task: Task) -> Path | None:
+    """The run that these processes were at before torchrun started them again, if it has saved a state or has ended."""
+    if not launch():
+        return None
+    same = {"launch": launch(), "fingerprint": task.fingerprint}
+    for folder in sorted((path.parent for path in out.glob(f"*/{DESCRIPTION}")), reverse=True):
+        known = read_description(folder)
+        if same.items() <= known.items() and (has_state(folder) or _has_ended(folder, known)):
+            return folder
+    return None
+
+
+def _has_ended(folder: Path, known: Mapping[str, Any]) -> bool:
+    return (folder / MODEL).is_file() and bool(known.get("ended"))
+
+
+def _ended(folder: Path | None, config: Config) -> Trained | None:
+    """How a run ended, if it did: of several processes one may be lost when all is done."""
+    known = read_description(folder) if folder is not None else {}
+    if folder is None or not _has_ended(folder, known):
+        return None
+    log.info("%s has ended under the same --rdzv-id: nothing is left to do", folder)
+    planned = sum(stage.epochs for stage in stages_of(config.train))
+    epochs = int(known["epochs"])
+    return Trained(
+        folder / MODEL, epochs, known["best_epoch"], known["validation"], epochs < planned, float(known["seconds"])
+    )
+
+
+def _begin(out: Path, recipe: str, task: Task, data: Path, device: torch.device, world: World) -> Path:
+    """A new run folder that says what it is."""
+    folder = run_folder(out, recipe)
+    (folder / CONFIG).write_text(to_yaml(task.config), encoding="utf-8")
+    describe_run(folder, _description(task, recipe, data, device, world))
+    return folder
+
+
+def _check_alike(task: Task, world: World) -> None:
+    """Refuses processes that would train something else than the first."""
+    if world.size == 1:
+        return
+    data = fingerprint(task.manifest, task.rows)
+    releases = "\n".join(f"{name} {version}" for name, version in versions().items())
+    world.check_alike({"crops": data, "settings": _deciding(task.config), "versions of packages": releases})
 
 
 def _prepare(
@@ -221,6 +275,8 @@ def _description(task: Task, recipe: str, data: Path, device: torch.device, worl
         "seed": task.config.seed,
         "device": hardware(device),
         "processes": world.size,
+        "launch": launch(),
+        "fingerprint": task.fingerprint,
         "versions": versions(),
         "training_data": {key: value for key, value in task.card.data.items() if key != "trained_on"},
     }
@@ -264,10 +320,13 @@ def _fit(
 
 @contextmanager
 def _told(folder: Path, resumable: bool) -> Iterator[None]:
-    """Says how to go on when a run is interrupted; one fold or one trial is begun anew by what began it."""
+    """Says how to go on when a run is interrupted, or another process is lost, which torch tells as a RuntimeError.
+
+    One fold or one trial is begun anew by what began it.
+    """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError):
         if resumable and has_state(folder):
             log.warning("to go on from the last saved state: dfpipe train --resume %s", folder)
         raise

@@ -17,9 +17,10 @@ from dfpipe.train.card import read_card
 from dfpipe.train.checkpoint import STATE, load_state
 from dfpipe.train.ema import mover
 from dfpipe.train.fit import LAST, MODEL, Fit
-from dfpipe.train.loop import resume, train
+from dfpipe.train.loop import _prepare, resume, train
 from dfpipe.train.models import FaceClassifier
 from dfpipe.train.validate import MONITORS, goodness
+from dfpipe.train.world import World
 
 SMALL = {
     "model": "simple_cnn",
@@ -246,6 +247,33 @@ def test_a_resumed_run_ends_with_the_same_weights(
         for rows in (list(csv.DictReader((f / "metrics.csv").open())) for f in (folder, whole))
     )
     assert ours == theirs
+
+
+def test_started_again_by_torchrun_a_run_goes_on_and_ends_once(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = run(**CHANGING)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job 7")
+    folder = broken_at(8, monkeypatch, run, tmp_path, **CHANGING)
+    assert run(**CHANGING) == folder
+    check_equal(folder, whole)
+    made = folder / MODEL
+    written = made.stat().st_mtime_ns
+    assert run(**CHANGING) == folder  # started once more after its end
+    assert made.stat().st_mtime_ns == written
+    assert run(**{**CHANGING, "learning_rate": 0.02}) != folder  # another training of the same job
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job 8")
+    assert run(**CHANGING) != folder
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # what torchrun calls every start without an id
+    assert run(**CHANGING) != run(**CHANGING)
+
+
+def test_an_epoch_that_is_too_short_for_all_processes_is_refused(faces: Path) -> None:
+    config = load_config("demo").with_train(**{**SMALL, "samples_per_epoch": 2})
+    cpu = torch.device("cpu")
+    task, network = _prepare(config, faces, cpu, World(), None)
+    with pytest.raises(DataError, match="an epoch of 2 crops is too short for 3 processes"):
+        Fit(task, network, cpu, World(0, 3))
 
 
 def test_a_run_that_has_ended_is_not_resumed(run: Callable[..., Path], tmp_path: Path) -> None:
