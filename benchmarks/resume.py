@@ -33,8 +33,8 @@ from dfpipe.infer.detector import Detector
 from dfpipe.infer.inputs import Upload, collect
 from dfpipe.infer.judging import Options, judge_into, settings_of
 from dfpipe.infer.verdicts import Facts, VerdictFolder, folder_name
-from dfpipe.ledger import Ledger
-from dfpipe.preprocess.extract import LEDGER, extract
+from dfpipe.ledger import LEDGER, Ledger
+from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.jobs import Job, jobs_of, scan_all
 from dfpipe.preprocess.manifest import CONFIG, CROPS_SCHEMA, MANIFEST, VERSION, Manifest, read_manifest
 from dfpipe.train import rows as training

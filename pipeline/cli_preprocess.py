@@ -74,11 +74,13 @@ def extract(
 
     Reads DFDC parts (also partial downloads), FaceForensics++, and folders
     named real and fake, perhaps below train, validation and test. What an
-    earlier run finished is not opened again.
+    earlier run finished is not opened again. With --shard, each machine works
+    on a part of the inputs; 'dfpipe merge' joins the parts.
 
     \b
     Example:
       dfpipe extract --videos dfdc/ --images crops.zip --out data/faces
+      dfpipe extract --videos dfdc/ --shard 2/8 --out shards/2
     """
     from dfpipe.preprocess import extract as room
 
@@ -99,6 +101,47 @@ def extract(
         raise InputsFailed(
             f"{summary.failed} of {summary.inputs} inputs failed; see reasons in {out / 'inputs.parquet'}"
         )
+
+
+@click.command()
+@click.argument("shards", nargs=-1, required=True, type=PATH, metavar="SHARD...")
+@click.option("--out", type=PATH, default=DATA, show_default=True, help="The whole: crops, manifest, states.")
+@json_flag
+@voice
+def merge(shards: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Join the folders of 'dfpipe extract --shard I/N' into one.
+
+    The result is what one run without shards would have written: splits and
+    folds are given over all inputs together. Crops are linked, or copied where
+    links cannot be. Folders of different settings, and inputs that two folders
+    tell different things of, are refused. Stopped, it goes on when started
+    again; further shards can be merged into the same folder later.
+
+    As an array job of SLURM, extract.sh being:
+
+    \b
+      #!/bin/sh
+      #SBATCH --array=1-64
+      #SBATCH --cpus-per-task=4
+      I=$SLURM_ARRAY_TASK_ID
+      dfpipe extract --videos dfdc/ --workers 4 --shard $I/64 --out shards/$I
+
+    \b
+      job=$(sbatch --parsable extract.sh)
+      sbatch --dependency=afterany:$job --wrap 'dfpipe merge shards/* --out faces'
+
+    \b
+    Example:
+      dfpipe merge shards/1 shards/2 shards/3 --out data/faces
+    """
+    from dfpipe.preprocess.merge import absent_text
+    from dfpipe.preprocess.merge import merge as run
+
+    done = run(shards, out)
+    told = {**_extract_json(done.summary), "shards": done.shards, "absent": done.absent}
+    click.echo(json.dumps(told) if as_json else _extract_text(done.summary))
+    if done.absent:
+        raise InputsFailed(absent_text(done.absent))
 
 
 @click.command()
@@ -155,4 +198,4 @@ def _extract_text(summary: Any) -> str:
     return "\n".join(lines)
 
 
-COMMANDS = (sources, extract, explore)
+COMMANDS = (sources, extract, merge, explore)

@@ -14,19 +14,18 @@ from dfpipe.child import allow
 from dfpipe.config import Config, LimitsConfig
 from dfpipe.errors import MediaError, TooLargeMedia
 from dfpipe.files import TEMPORARY, disk_errors, locked, replace_durably, sha256_file, sweep
-from dfpipe.ledger import Ledger
+from dfpipe.ledger import LEDGER, Ledger
 from dfpipe.names import as_text
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.facefinder import FoundFaces, this_finder
-from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, scan_all, unfinished
+from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, note_inputs, scan_all, unfinished
 from dfpipe.preprocess.publish import Summary, publish
 from dfpipe.preprocess.readers import check_size
 from dfpipe.progress import Progress
 from dfpipe.types import MediaItem
 from dfpipe.workers import run_all
 
-LEDGER = "ledger.sqlite"
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
 
 
@@ -79,10 +78,14 @@ def extract(
         ledger = Ledger(out / LEDGER)
         try:
             jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
+            if shard != (1, 1):
+                note_inputs(sources, limit, ledger)
             todo = unfinished(jobs, ledger, redo)
             results = run_all(extract_task, todo, setup=finder_setup(config), **running)
             _collect(results, ledger, out, len(jobs), len(jobs) - len(todo))
-            return publish(ledger, sources, jobs, len(jobs) - len(todo), out, config)
+            missing = tuple(name for source in sources for name in source.missing)
+            notes = [note for source in sources for note in source.notes]
+            return publish(ledger, missing, notes, [job.key for job in jobs], len(jobs) - len(todo), out, config)
         finally:
             ledger.close()
 

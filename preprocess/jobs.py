@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from dfpipe.workers import run_all
 
 log = logging.getLogger(__name__)
 
+_INPUTS_OF = "inputs of "  # begins the name of a note
 STILLS_SAMPLE = 48  # stills looked at to decide whether a set consists of face crops
 
 
@@ -82,6 +83,22 @@ def jobs_of(
         fingerprint = _fingerprint(item, settings)
         cfg = config.preprocess
         yield Job(item, key_of(item), fingerprint, crop_scale, cfg.crop_format, cfg.jpeg_quality)
+
+
+def note_inputs(sources: Sequence[Source], limit: int, ledger: Ledger) -> None:
+    """Notes what inputs there are in all shards together, so that `merge` can tell which are in none.
+
+    Each shard notes them all, as nobody knows which will be run: about 50 bytes per input (the size of its name).
+    """
+    for source in sources:
+        names = [key_of(item) for item in _spread(source.items, limit)]
+        ledger.write_note(f"{_INPUTS_OF}{source.dataset}: {source.layout}", json.dumps(names))
+
+
+def noted_inputs(ledgers: Iterable[Ledger]) -> set[str]:
+    """All inputs that were noted so; folders that were extracted without shards note none."""
+    notes = (note for ledger in ledgers for note in ledger.notes())
+    return {key for name, text in notes if name.startswith(_INPUTS_OF) for key in json.loads(text)}
 
 
 def key_of(item: MediaItem) -> str:
