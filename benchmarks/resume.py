@@ -128,7 +128,9 @@ def write_inputs(folder: Path, count: int) -> Path:
 
 def finish_extraction(source: Path, out: Path, crops: int, config: Config) -> None:
     """Writes the ledger of an extraction in which every input is finished; the first run then writes the tables."""
-    jobs = [job for one in scan_all([source], [], config.preprocess.limits) for job in jobs_of(one, config, 0, (1, 1))]
+    jobs = [
+        job for one in scan_all([source], [], config.preprocess.limits, out) for job in jobs_of(one, config, 0, (1, 1))
+    ]
     out.mkdir(parents=True)
     ledger = Ledger(out / LEDGER)
     ledger._db.execute("BEGIN")  # one transaction: nothing here must outlive a power cut

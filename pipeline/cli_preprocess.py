@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dfpipe.errors import InputsFailed
-from dfpipe.flags import DATA, PATH, json_flag, running, settings, voice
+from dfpipe.flags import DATA, PATH, PLACE, json_flag, running, settings, voice
 
 
 def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -41,8 +41,12 @@ def sources(paths: tuple[Path, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--videos", multiple=True, type=PATH, metavar="DIR", help="Folder of clips; may be given several times.")
-@click.option("--images", multiple=True, type=PATH, metavar="DIR", help="Folder of stills; may be given several times.")
+@click.option(
+    "--videos", multiple=True, type=PLACE, metavar="DIR|URL", help="Folder of clips; may be given several times."
+)
+@click.option(
+    "--images", multiple=True, type=PLACE, metavar="DIR|URL", help="Folder of stills; may be given several times."
+)
 @click.option("--out", type=PATH, default=DATA, show_default=True, help="Crops, manifest, states.")
 @click.option("--stills", type=click.Choice(["auto", "detect", "as-is"]), help="Are stills face crops already?")
 @click.option("--folds", type=click.IntRange(2), help="Also give cross-validation folds by group.")
@@ -55,8 +59,8 @@ def sources(paths: tuple[Path, ...], as_json: bool) -> None:
 @voice
 @settings
 def extract(
-    videos: tuple[Path, ...],
-    images: tuple[Path, ...],
+    videos: tuple[Any, ...],
+    images: tuple[Any, ...],
     out: Path,
     stills: str | None,
     folds: int | None,

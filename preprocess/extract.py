@@ -1,5 +1,6 @@
 """The room's verb: collections of clips and stills to face crops and a manifest."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -13,7 +14,8 @@ from typing import Any
 from dfpipe.child import allow
 from dfpipe.config import Config, LimitsConfig
 from dfpipe.errors import MediaError, TooLargeMedia
-from dfpipe.files import TEMPORARY, disk_errors, locked, replace_durably, sha256_file, sweep
+from dfpipe.fetching import run_fetched
+from dfpipe.files import TEMPORARY, disk_errors, locked, replace_durably, scratch_folder, sha256_file, sweep
 from dfpipe.ledger import LEDGER, Ledger
 from dfpipe.names import as_text
 from dfpipe.preprocess.archives import read_member
@@ -23,8 +25,8 @@ from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, note_inputs, scan
 from dfpipe.preprocess.publish import Summary, publish
 from dfpipe.preprocess.readers import check_size
 from dfpipe.progress import Progress
+from dfpipe.store import Url
 from dfpipe.types import MediaItem
-from dfpipe.workers import run_all
 
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
 
@@ -38,8 +40,8 @@ class Extracted:
 
 
 def extract(
-    videos: Sequence[Path],
-    images: Sequence[Path],
+    videos: Sequence[Path | Url],
+    images: Sequence[Path | Url],
     out: Path,
     config: Config,
     *,
@@ -55,8 +57,8 @@ def extract(
     the folder, so that collections can be added one after the other.
 
     Args:
-        videos: Folders of clips.
-        images: Folders of stills.
+        videos: Folders of clips, here or in a store.
+        images: Folders of stills, here or in a store.
         out: Output folder.
         config: Settings; `preprocess` and `seed` matter here.
         engine: See `dfpipe.workers`.
@@ -72,8 +74,9 @@ def extract(
         UsageError: Another run is writing to `out`.
     """
     running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
-    sources = scan_all(videos, images, config.preprocess.limits)
-    with locked(out):
+    with contextlib.ExitStack() as stack:
+        sources = scan_all(videos, images, config.preprocess.limits, stack.enter_context(scratch_folder()))
+        stack.enter_context(locked(out))
         sweep(out)
         ledger = Ledger(out / LEDGER)
         try:
@@ -81,7 +84,7 @@ def extract(
             if shard != (1, 1):
                 note_inputs(sources, limit, ledger)
             todo = unfinished(jobs, ledger, redo)
-            results = run_all(extract_task, todo, setup=finder_setup(config), **running)
+            results = run_fetched(extract_task, todo, setup=finder_setup(config), **running)
             _collect(results, ledger, out, len(jobs), len(jobs) - len(todo))
             missing = tuple(name for source in sources for name in source.missing)
             notes = [note for source in sources for note in source.notes]
@@ -91,8 +94,8 @@ def extract(
 
 
 def dry_run(
-    videos: Sequence[Path],
-    images: Sequence[Path],
+    videos: Sequence[Path | Url],
+    images: Sequence[Path | Url],
     out: Path,
     config: Config,
     *,
@@ -111,14 +114,13 @@ def dry_run(
         SourceError: As `extract`.
     """
     running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
-    sources = scan_all(videos, images, config.preprocess.limits)
-    ledger = Ledger(out / LEDGER) if (out / LEDGER).is_file() else None
-    try:
+    with contextlib.ExitStack() as stack:
+        sources = scan_all(videos, images, config.preprocess.limits, stack.enter_context(scratch_folder()))
+        ledger = Ledger(out / LEDGER) if (out / LEDGER).is_file() else None
+        if ledger is not None:
+            stack.callback(ledger.close)
         jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
         return len(jobs), len(jobs) if ledger is None else len(unfinished(jobs, ledger, redo))
-    finally:
-        if ledger is not None:
-            ledger.close()
 
 
 # ---- in the worker -------------------------------------------------------------------------------------------------
@@ -260,5 +262,5 @@ def _item_row(item: MediaItem) -> dict[str, Any]:
         "method": as_text(item.method),
         "group": as_text(item.group),
         "split": item.split,
-        "path": as_text(str(item.path / inside)),
+        "path": as_text(item.origin.url if item.origin is not None else str(item.path / inside)),
     }

@@ -13,12 +13,14 @@ from typing import Any
 from dfpipe import __version__
 from dfpipe.config import Config, LimitsConfig, to_mapping
 from dfpipe.errors import ConfigError, MediaError, SourceError
+from dfpipe.fetching import run_fetched
 from dfpipe.ledger import Ledger
 from dfpipe.names import as_text
 from dfpipe.preprocess.facefinder import crop_scale_task, setup_of, typical_crop_scale
+from dfpipe.preprocess.remote import scan_url
 from dfpipe.preprocess.sources import Source, scan
-from dfpipe.types import MediaItem, State
-from dfpipe.workers import run_all
+from dfpipe.store import Url
+from dfpipe.types import MediaItem, Origin, State
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +39,27 @@ class Job:
     crop_format: str
     jpeg_quality: int
 
+    @property
+    def path(self) -> Path:
+        """Where the worker finds it."""
+        return self.item.path
 
-def scan_all(videos: Sequence[Path], images: Sequence[Path], limits: LimitsConfig) -> list[Source]:
+    @property
+    def origin(self) -> Origin | None:
+        """Where it is fetched from."""
+        return self.item.origin
+
+
+def scan_all(
+    videos: Sequence[Path | Url], images: Sequence[Path | Url], limits: LimitsConfig, scratch: Path
+) -> list[Source]:
     """Recognises everything in the named folders; archives among them within the limits.
+
+    Args:
+        videos: Folders of clips.
+        images: Folders of stills.
+        limits: What an archive may hold.
+        scratch: An empty folder for what is fetched from stores.
 
     Raises:
         SourceError: No folder is named, or one holds nothing usable.
@@ -47,7 +67,14 @@ def scan_all(videos: Sequence[Path], images: Sequence[Path], limits: LimitsConfi
     named = [("videos", root) for root in videos] + [("images", root) for root in images]
     if not named:
         raise SourceError("nothing to extract: name at least one folder with --videos or --images")
-    sources = [source for kind, root in named for source in scan(root, kind, limits)]
+    sources = []
+    for number, (kind, root) in enumerate(named):
+        if isinstance(root, Url):
+            place = scratch / str(number)
+            place.mkdir()
+            sources += scan_url(root, kind, limits, place)
+        else:
+            sources += scan(root, kind, limits)
     seen: dict[str, Path] = {}
     for source in sources:
         for item in source.items:
@@ -138,9 +165,7 @@ def _sample_print(sample: Sequence[MediaItem], config: Config) -> str:
 
 
 def _measured_scale(sample: Sequence[MediaItem], config: Config, **running: Any) -> float | None:
-    looks = run_all(
-        crop_scale_task, [(item.path, item.members) for item in sample], setup=finder_setup(config), **running
-    )
+    looks = run_fetched(crop_scale_task, sample, setup=finder_setup(config), **running)
     return typical_crop_scale([None if isinstance(scale, MediaError) else scale for _, scale in looks])
 
 
@@ -150,7 +175,9 @@ def _fingerprint(item: MediaItem, settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _file_facts(item: MediaItem) -> list[int]:
+def _file_facts(item: MediaItem) -> list[int | str]:
+    if item.origin is not None:
+        return [item.origin.size, item.origin.stamp]
     try:
         stat = item.path.stat()
     except OSError:
