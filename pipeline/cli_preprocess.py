@@ -47,7 +47,9 @@ def sources(paths: tuple[Path, ...], as_json: bool) -> None:
 @click.option(
     "--images", multiple=True, type=PLACE, metavar="DIR|URL", help="Folder of stills; may be given several times."
 )
-@click.option("--out", type=PATH, default=DATA, show_default=True, help="Crops, manifest, states.")
+@click.option(
+    "--out", type=PLACE, metavar="DIR|URL", default=str(DATA), show_default=True, help="Crops, manifest, states."
+)
 @click.option("--stills", type=click.Choice(["auto", "detect", "as-is"]), help="Are stills face crops already?")
 @click.option("--folds", type=click.IntRange(2), help="Also give cross-validation folds by group.")
 @click.option("--shard", callback=_shard, default="1/1", metavar="I/N", help="Only part I of N; its own --out.")
@@ -61,7 +63,7 @@ def sources(paths: tuple[Path, ...], as_json: bool) -> None:
 def extract(
     videos: tuple[Any, ...],
     images: tuple[Any, ...],
-    out: Path,
+    out: Any,
     stills: str | None,
     folds: int | None,
     shard: tuple[int, int],
@@ -81,10 +83,16 @@ def extract(
     earlier run finished is not opened again. With --shard, each machine works
     on a part of the inputs; 'dfpipe merge' joins the parts.
 
+    A URL is a folder in a store, as s3://bucket/folder; credentials are taken
+    from where the store's own tools take them. Inputs are copied here when
+    their turn comes, a few at a time. A store has no lock: one run at a time
+    may write to a place there.
+
     \b
     Example:
       dfpipe extract --videos dfdc/ --images crops.zip --out data/faces
       dfpipe extract --videos dfdc/ --shard 2/8 --out shards/2
+      dfpipe extract --videos s3://media/dfdc --out s3://media/faces
     """
     from dfpipe.preprocess import extract as room
 
@@ -102,17 +110,15 @@ def extract(
     summary = room.extract(videos, images, out, config, **options)
     click.echo(json.dumps(_extract_json(summary)) if as_json else _extract_text(summary))
     if summary.failed:
-        raise InputsFailed(
-            f"{summary.failed} of {summary.inputs} inputs failed; see reasons in {out / 'inputs.parquet'}"
-        )
+        raise InputsFailed(f"{summary.failed} of {summary.inputs} inputs failed; see reasons in {out}/inputs.parquet")
 
 
 @click.command()
-@click.argument("shards", nargs=-1, required=True, type=PATH, metavar="SHARD...")
+@click.argument("shards", nargs=-1, required=True, type=PLACE, metavar="SHARD...")
 @click.option("--out", type=PATH, default=DATA, show_default=True, help="The whole: crops, manifest, states.")
 @json_flag
 @voice
-def merge(shards: tuple[Path, ...], out: Path, as_json: bool) -> None:
+def merge(shards: tuple[Any, ...], out: Path, as_json: bool) -> None:
     """Join the folders of 'dfpipe extract --shard I/N' into one.
 
     The result is what one run without shards would have written: splits and
@@ -137,6 +143,7 @@ def merge(shards: tuple[Path, ...], out: Path, as_json: bool) -> None:
     \b
     Example:
       dfpipe merge shards/1 shards/2 shards/3 --out data/faces
+      dfpipe merge s3://media/shards/1 s3://media/shards/2 --out data/faces
     """
     from dfpipe.preprocess.merge import absent_text
     from dfpipe.preprocess.merge import merge as run
@@ -187,7 +194,7 @@ def _extract_text(summary: Any) -> str:
     lines.append(f"{'inputs':<12} {summary.inputs:>7}   ({summary.resumed} of them finished by an earlier run)")
     if summary.missing:
         names = ", ".join(printable(name) for name in summary.missing[:3])
-        where = summary.out / "missing.txt"
+        where = f"{summary.out}/missing.txt"
         lines.append(
             f"{'missing':<12} {len(summary.missing):>7}   named by the dataset, not on disk ({names}, ...): {where}"
         )
@@ -198,7 +205,10 @@ def _extract_text(summary: Any) -> str:
         mix = ", ".join(f"{count} {label}" for label, count in sorted(labels.items())) or "none"
         lines.append(f"{split:<12} {sum(labels.values()):>7} crops   ({mix})")
     lines.append(f"written to {summary.out}")
-    lines.append(f"next: dfpipe train{'' if summary.out == DATA else f' --data {summary.out}'}")
+    if isinstance(summary.out, Path):
+        lines.append(f"next: dfpipe train{'' if summary.out == DATA else f' --data {summary.out}'}")
+    else:
+        lines.append(f"next: dfpipe merge {summary.out} --out {DATA}, which copies it here, and dfpipe train")
     return "\n".join(lines)
 
 

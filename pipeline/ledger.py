@@ -126,6 +126,15 @@ class Ledger:
         """Notes that all rows were written elsewhere, in the words of whoever did it."""
         self.write_note(_PUBLISHED, text)
 
+    def copy(self, path: Path) -> None:
+        """Writes all of it as it stands now to a new file.
+
+        Raises:
+            ResourceError: The disk is full.
+        """
+        path.unlink(missing_ok=True)
+        self._write("VACUUM INTO ?", str(path))
+
     def close(self) -> None:
         """Flushes and closes the file."""
         self._db.close()

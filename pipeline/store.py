@@ -38,6 +38,9 @@ class Url:
     def __str__(self) -> str:
         return self.text
 
+    def __truediv__(self, name: str) -> "Url":
+        return Url(f"{self.text}/{name}")
+
     @property
     def name(self) -> str:
         """Its last part."""

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.facefinder import FoundFaces, this_finder
 from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, note_inputs, scan_all, unfinished
+from dfpipe.preprocess.outbox import Outbox
 from dfpipe.preprocess.publish import Summary, publish
 from dfpipe.preprocess.readers import check_size
 from dfpipe.progress import Progress
-from dfpipe.store import Url
+from dfpipe.store import Url, get
 from dfpipe.types import MediaItem
 
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
@@ -42,7 +43,7 @@ class Extracted:
 def extract(
     videos: Sequence[Path | Url],
     images: Sequence[Path | Url],
-    out: Path,
+    out: Path | Url,
     config: Config,
     *,
     engine: str = "local",
@@ -59,7 +60,7 @@ def extract(
     Args:
         videos: Folders of clips, here or in a store.
         images: Folders of stills, here or in a store.
-        out: Output folder.
+        out: Output folder. One in a store gets the crops as they are made, and a copy of the ledger every minute.
         config: Settings; `preprocess` and `seed` matter here.
         engine: See `dfpipe.workers`.
         workers: Processes, 0 = one per core.
@@ -75,28 +76,34 @@ def extract(
     """
     running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
     with contextlib.ExitStack() as stack:
-        sources = scan_all(videos, images, config.preprocess.limits, stack.enter_context(scratch_folder()))
-        stack.enter_context(locked(out))
-        sweep(out)
-        ledger = Ledger(out / LEDGER)
-        try:
-            jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
-            if shard != (1, 1):
-                note_inputs(sources, limit, ledger)
-            todo = unfinished(jobs, ledger, redo)
-            results = run_fetched(extract_task, todo, setup=finder_setup(config), **running)
-            _collect(results, ledger, out, len(jobs), len(jobs) - len(todo))
-            missing = tuple(name for source in sources for name in source.missing)
-            notes = [note for source in sources for note in source.notes]
-            return publish(ledger, missing, notes, [job.key for job in jobs], len(jobs) - len(todo), out, config)
-        finally:
-            ledger.close()
+        scratch = stack.enter_context(scratch_folder())
+        sources = scan_all(videos, images, config.preprocess.limits, scratch)
+        folder = scratch / "out" if isinstance(out, Url) else out
+        stack.enter_context(locked(folder))
+        sweep(folder)
+        outbox = Outbox(out, folder) if isinstance(out, Url) else None
+        ledger = outbox.open_ledger() if outbox is not None else Ledger(folder / LEDGER)
+        stack.callback(ledger.close)
+        if outbox is not None:
+            stack.enter_context(outbox)
+        jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
+        if shard != (1, 1):
+            note_inputs(sources, limit, ledger)
+        todo = unfinished(jobs, ledger, redo)
+        results = run_fetched(extract_task, todo, setup=finder_setup(config), **running)
+        _collect(results, ledger, folder, len(jobs), len(jobs) - len(todo), outbox)
+        missing = tuple(name for source in sources for name in source.missing)
+        notes = [note for source in sources for note in source.notes]
+        summary = publish(ledger, missing, notes, [job.key for job in jobs], len(jobs) - len(todo), folder, config)
+        if outbox is not None:
+            outbox.publish()
+        return replace(summary, out=out)
 
 
 def dry_run(
     videos: Sequence[Path | Url],
     images: Sequence[Path | Url],
-    out: Path,
+    out: Path | Url,
     config: Config,
     *,
     engine: str = "local",
@@ -115,8 +122,12 @@ def dry_run(
     """
     running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
     with contextlib.ExitStack() as stack:
-        sources = scan_all(videos, images, config.preprocess.limits, stack.enter_context(scratch_folder()))
-        ledger = Ledger(out / LEDGER) if (out / LEDGER).is_file() else None
+        scratch = stack.enter_context(scratch_folder())
+        sources = scan_all(videos, images, config.preprocess.limits, scratch)
+        known = scratch / LEDGER if isinstance(out, Url) else out / LEDGER
+        if isinstance(out, Url):
+            get(out / LEDGER, known)
+        ledger = Ledger(known) if known.is_file() else None
         if ledger is not None:
             stack.callback(ledger.close)
         jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
@@ -207,15 +218,19 @@ def _facts(found: FoundFaces) -> dict[str, Any]:
 # ---- after: crops to disk, rows to the ledger ------------------------------------------------------------------------
 
 
-def _collect(results: Iterator[tuple[Job, Any]], ledger: Ledger, out: Path, total: int, resumed: int) -> None:
+def _collect(
+    results: Iterator[tuple[Job, Any]], ledger: Ledger, out: Path, total: int, resumed: int, outbox: Outbox | None
+) -> None:
     counts: Counter[str] = Counter()
     with Progress("extract", total, resumed) as progress:
         for job, result in results:
             if isinstance(result, MediaError):
                 result = _failure(job, result)
-            _save_crops(out, result)
+            crops = _save_crops(out, result)
             row = {**_item_row(job.item), **result.row, "crop_rows": [row for row, _ in result.crops]}
             ledger.record(job.key, job.fingerprint, row)
+            if outbox is not None:
+                outbox.send(crops)
             counts["faces"] += len(result.crops)
             counts[row["state"]] += 1
             progress.step(counts)
@@ -232,15 +247,15 @@ def _failure(job: Job, error: MediaError) -> Extracted:
     return Extracted({**row, "crops": 0}, [])
 
 
-def _save_crops(out: Path, result: Extracted) -> None:
-    """Puts the crops of one input in place in one step: its folder is there whole or not at all."""
+def _save_crops(out: Path, result: Extracted) -> Path:
+    """Puts the crops of one input in place in one step: its folder, which is returned, is there whole or not at all."""
     media_id = result.row["media_id"]
     final = out / "crops" / media_id[:2] / media_id
     with disk_errors(out):
         if final.exists():
             shutil.rmtree(final)
         if not result.crops:
-            return
+            return final
         temporary = out / f"{TEMPORARY}{os.getpid()}-{media_id}"
         temporary.mkdir()
         try:
@@ -251,6 +266,7 @@ def _save_crops(out: Path, result: Extracted) -> None:
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+    return final
 
 
 def _item_row(item: MediaItem) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import contextlib
 import filecmp
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from dfpipe.preprocess.jobs import noted_inputs
 from dfpipe.preprocess.manifest import CONFIG
 from dfpipe.preprocess.publish import MISSING, Summary, publish
 from dfpipe.preprocess.tree import some
+from dfpipe.store import Url, get
 
+_FETCHES = 16  # crops at a time from a store; they only wait
 _OF_THE_RUN = ("seconds", "path")  # what of an input's row may differ between two machines that found the same
 
 
@@ -32,14 +36,14 @@ class Merged:
     absent: tuple[str, ...]  # inputs that the shards knew of and none of them has
 
 
-def merge(shards: Sequence[Path], out: Path) -> Merged:
+def merge(places: Sequence[Path | Url], out: Path) -> Merged:
     """Puts the inputs and crops of all shards into `out` and writes the tables anew.
 
     Crops are hard links where the file system allows it, else copies; the shards are not changed and can be deleted. A
     merge that was stopped goes on when it is started again, and more shards can be merged into the same folder later.
 
     Args:
-        shards: Output folders of finished extractions; one that was merged before is as good.
+        places: Output folders of finished extractions, here or in a store; one that was merged before is as good.
         out: Output folder. What it holds already of a shard's inputs is replaced by what the shard has.
 
     Raises:
@@ -50,45 +54,90 @@ def merge(shards: Sequence[Path], out: Path) -> Merged:
         ResourceError: Disk full; finished inputs stay valid.
         UsageError: Another run is writing to one of the folders.
     """
-    folders = [folder for folder in dict.fromkeys(map(Path.resolve, shards)) if folder != out.resolve()]
     with contextlib.ExitStack() as stack:
-        for folder in folders:
-            _check_there(folder)
-            stack.enter_context(locked(folder))
         stack.enter_context(locked(out))
         sweep(out)
+        shards = [_shard(stack, place, out) for place in dict.fromkeys(places) if _is_other(place, out)]
+        here = _Shard(out, out)
         if (out / LEDGER).is_file():
-            _check_there(out)  # a merge writes the settings first
-        whole = [*([out] if (out / CONFIG).is_file() else []), *folders]
+            here.check()  # a merge writes the settings first
+        whole = [*([here] if (out / CONFIG).is_file() else []), *shards]
         config = _common_config(whole)
         if not (out / CONFIG).is_file():  # before anything else: a merge that is stopped keeps them
             with atomic_file(out / CONFIG) as temporary:
-                temporary.write_bytes((whole[0] / CONFIG).read_bytes())
-        ledgers = {folder: _opened(stack, folder) for folder in folders}
-        for folder, ledger in ledgers.items():
+                temporary.write_bytes((whole[0].folder / CONFIG).read_bytes())
+        ledgers = {shard: _opened(stack, shard) for shard in shards}
+        for shard, ledger in ledgers.items():
             if ledger.published is None:
                 raise SourceError(
-                    f"{folder} is not finished: run the same 'dfpipe extract' again, or leave the folder out"
+                    f"{shard} is not finished: run the same 'dfpipe extract' again, or leave the folder out"
                 )
-        merged = _opened(stack, out)
+        merged = _opened(stack, here)
         before = len(merged.fingerprints())
         _check_twice(ledgers, out, merged)
-        for folder, ledger in ledgers.items():
-            _take(folder, ledger, out, merged)
+        for shard, ledger in ledgers.items():
+            _take(shard, ledger, out, merged)
         keys = list(merged.fingerprints())
         absent = tuple(sorted(noted_inputs([merged, *ledgers.values()]).difference(keys)))
         summary = publish(merged, _missing(whole), (), keys, before, out, config)
-        return Merged(summary, len(folders), absent)
+        return Merged(summary, len(shards), absent)
 
 
-def _check_there(folder: Path) -> None:
-    for name in (LEDGER, CONFIG):
-        if not (folder / name).is_file():
-            raise SourceError(f"{folder} holds no finished extraction (no {name}): name the --out of 'dfpipe extract'")
+@dataclass(frozen=True)
+class _Shard:
+    """One of the folders to join."""
+
+    place: Path | Url  # as it was named
+    folder: Path  # the same, or what was copied of a store
+
+    def __str__(self) -> str:
+        return str(self.place)
+
+    def check(self) -> None:
+        """Refuses what is no extraction."""
+        for name in (LEDGER, CONFIG):
+            if not (self.folder / name).is_file():
+                raise SourceError(
+                    f"{self} holds no finished extraction (no {name}): name the --out of 'dfpipe extract'"
+                )
+
+    @contextlib.contextmanager
+    def crops(self, names: Sequence[str]) -> Iterator[None]:
+        """Has some crops in `folder` for a moment."""
+        if not isinstance(self.place, Url) or not names:
+            yield
+            return
+        place = self.place
+        with ThreadPoolExecutor(_FETCHES) as threads:
+            list(threads.map(lambda name: get(place / name, self.folder / name), names))
+        yield
+        shutil.rmtree((self.folder / names[0]).parent)
 
 
-def _opened(stack: contextlib.ExitStack, folder: Path) -> Ledger:
-    ledger = Ledger(folder / LEDGER)
+def _is_other(place: Path | Url, out: Path) -> bool:
+    return isinstance(place, Url) or place.resolve() != out.resolve()
+
+
+def _shard(stack: contextlib.ExitStack, place: Path | Url, out: Path) -> _Shard:
+    """One of the folders, held for this run; of one in a store, a copy of all but the crops."""
+    if isinstance(place, Url):
+        digest = hashlib.sha256(str(place).encode()).hexdigest()[:16]
+        folder = out / f"{TEMPORARY}{os.getpid()}-{digest}"  # on the disk where the crops are wanted
+        folder.mkdir()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        for name in (LEDGER, CONFIG, MISSING):
+            get(place / name, folder / name)
+        shard = _Shard(place, folder)
+        shard.check()
+        return shard
+    shard = _Shard(place, place)
+    shard.check()
+    stack.enter_context(locked(place))
+    return shard
+
+
+def _opened(stack: contextlib.ExitStack, shard: _Shard) -> Ledger:
+    ledger = Ledger(shard.folder / LEDGER)
     stack.callback(ledger.close)
     return ledger
 
@@ -96,7 +145,7 @@ def _opened(stack: contextlib.ExitStack, folder: Path) -> Ledger:
 # ---- settings --------------------------------------------------------------------------------------------------------
 
 
-def _common_config(folders: Sequence[Path]) -> Config:
+def _common_config(folders: Sequence[_Shard]) -> Config:
     """The settings that all folders were made with."""
     if not folders:
         raise SourceError("nothing to merge: name the folders of the shards")
@@ -114,15 +163,15 @@ def _common_config(folders: Sequence[Path]) -> Config:
                 f"{first} and {other} were made with different settings ({'; '.join(differing[:5])}): extract one of "
                 "them again, or merge them to different --out"
             )
-    return load_config(str(first / CONFIG))
+    return load_config(str(first.folder / CONFIG))
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(shard: _Shard) -> dict[str, Any]:
     """All settings of a folder by their dotted names."""
     try:
-        return dict(_dotted(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))))
+        return dict(_dotted(yaml.safe_load((shard.folder / CONFIG).read_text(encoding="utf-8"))))
     except (OSError, yaml.YAMLError, ValueError, AttributeError) as error:
-        raise DataError(f"{folder / CONFIG} is damaged: run the same 'dfpipe extract' again") from error
+        raise DataError(f"{CONFIG} of {shard} is damaged: run the same 'dfpipe extract' again") from error
 
 
 def _dotted(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -136,17 +185,17 @@ def _dotted(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
 # ---- inputs ----------------------------------------------------------------------------------------------------------
 
 
-def _check_twice(ledgers: Mapping[Path, Ledger], out: Path, merged: Ledger) -> None:
+def _check_twice(ledgers: Mapping[_Shard, Ledger], out: Path, merged: Ledger) -> None:
     """Refuses inputs that two folders tell different things of; of `out` only another content counts: it may be older."""
-    owner: dict[str, Path] = {}
-    for folder, ledger in ledgers.items():
+    owner: dict[str, _Shard] = {}
+    for shard, ledger in ledgers.items():
         for key in ledger.fingerprints():
-            if (other := owner.setdefault(key, folder)) is not folder:
+            if (other := owner.setdefault(key, shard)) is not shard:
                 mine, theirs = _row(ledger, key), _row(ledgers[other], key)
                 differing = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
                 if set(differing).difference(_OF_THE_RUN):
                     raise DataError(
-                        f"{key} is in {other} and in {folder} and not the same (other {', '.join(sorted(differing))}): "
+                        f"{key} is in {other} and in {shard} and not the same (other {', '.join(sorted(differing))}): "
                         "leave one of the folders out, or extract it again"
                     )
     for key in merged.fingerprints():
@@ -166,12 +215,14 @@ def _row(ledger: Ledger, key: str) -> dict[str, Any]:
     return row
 
 
-def _take(folder: Path, ledger: Ledger, out: Path, merged: Ledger) -> None:
+def _take(shard: _Shard, ledger: Ledger, out: Path, merged: Ledger) -> None:
     """All inputs of a shard: first the crops, then, when they are on the disk, the rows in one go."""
     new = [key for key, row in ledger.rows() if row != merged.row(key)]
     if new:
         for key in new:
-            _take_crops(folder, _row(ledger, key), out)
+            names = [crop["crop"] for crop in _row(ledger, key)["crop_rows"]]
+            with shard.crops(names):
+                _take_crops(shard, names, out)
         os.sync()  # once for all: to flush 32 crops of each input costs 10 ms (see `replace_durably`)
         prints = ledger.fingerprints()
         merged.record_all((key, prints[key], _row(ledger, key)) for key in new)
@@ -180,15 +231,14 @@ def _take(folder: Path, ledger: Ledger, out: Path, merged: Ledger) -> None:
             merged.write_note(name, text)
 
 
-def _take_crops(folder: Path, row: Mapping[str, Any], out: Path) -> None:
+def _take_crops(shard: _Shard, names: Sequence[str], out: Path) -> None:
     """Puts the crops of one input in place in one step, unless they are there."""
-    names = [crop["crop"] for crop in row["crop_rows"]]
     if not names:
         return
     place = Path(names[0]).parent
     final = out / place
     if final.is_dir():
-        if _same(folder / place, final):
+        if _same(shard.folder / place, final):
             return
         shutil.rmtree(final)
     temporary = out / f"{TEMPORARY}{os.getpid()}-{place.name}"
@@ -196,10 +246,14 @@ def _take_crops(folder: Path, row: Mapping[str, Any], out: Path) -> None:
         temporary.mkdir()
         try:
             for name in names:
-                _link(folder / name, temporary / Path(name).name)
+                if not (shard.folder / name).is_file():
+                    raise DataError(
+                        f"{name} is named by the ledger of {shard} and not there: extract that shard again, or leave it out"
+                    )
+                _link(shard.folder / name, temporary / Path(name).name)
             final.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(final)
-        except OSError:
+        except (OSError, DataError):
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
@@ -216,19 +270,14 @@ def _same(folder: Path, other: Path) -> bool:
 def _link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{source} is named by its ledger and not on disk: extract that shard again, or leave it out"
-        ) from error
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
 
 
-def _missing(folders: Sequence[Path]) -> tuple[str, ...]:
+def _missing(shards: Sequence[_Shard]) -> tuple[str, ...]:
     """What the datasets name and no shard found: shards of one run all say the same."""
-    lists = [
-        path.read_text(encoding="utf-8", errors="surrogateescape") for f in folders if (path := f / MISSING).is_file()
-    ]
+    paths = [shard.folder / MISSING for shard in shards]
+    lists = [path.read_text(encoding="utf-8", errors="surrogateescape") for path in paths if path.is_file()]
     return tuple(dict.fromkeys(line for text in lists for line in text.splitlines()))
 
 

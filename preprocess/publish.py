@@ -22,6 +22,7 @@ from dfpipe.preprocess.manifest import (
     table_writer,
 )
 from dfpipe.preprocess.splits import assign, assign_folds, check_leaks
+from dfpipe.store import Url
 from dfpipe.types import State
 
 MISSING = "missing.txt"
@@ -32,7 +33,7 @@ _DECIDING = ("dataset", "group", "label", "split", "sha256")  # what of an input
 class Summary:
     """How an extraction ended. The states of `states` add up to `inputs`."""
 
-    out: Path
+    out: Path | Url
     inputs: int
     resumed: int  # of these, finished by an earlier run
     states: dict[str, int]

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from dfpipe import store
+from dfpipe.cli import main
 from dfpipe.config import Config, LimitsConfig
-from dfpipe.errors import MediaError, SourceError, TooLargeMedia, UnreadableMedia, UsageError
+from dfpipe.errors import MediaError, ResourceError, SourceError, TooLargeMedia, UnreadableMedia, UsageError
 from dfpipe.fetching import run_fetched
-from dfpipe.preprocess.extract import extract
+from dfpipe.ledger import LEDGER, Ledger
+from dfpipe.preprocess import outbox
+from dfpipe.preprocess.extract import dry_run, extract
 from dfpipe.preprocess.manifest import MANIFEST, read_inputs
+from dfpipe.preprocess.merge import merge
 from dfpipe.preprocess.remote import scan_url
 from dfpipe.preprocess.sources import scan
 from dfpipe.store import Url, fetch, listing, place
@@ -234,3 +239,99 @@ def test_the_network_goes_in_the_middle(bucket: Any, tmp_path: Path, monkeypatch
 )
 def test_paths_and_places(word: str, meant: Path | Url) -> None:
     assert place(word) == meant
+
+
+# ---- outputs ---------------------------------------------------------------------------------------------------------
+
+
+def objects(bucket: Any, url: Url) -> dict[str, bytes]:
+    """Manifest and crops as they lie in the store."""
+    fs, _ = bucket
+    root = url.text.removeprefix("s3://")
+    found = {name.removeprefix(f"{root}/"): fs.cat_file(name) for name in fs.find(root)}
+    return {name: data for name, data in found.items() if name == MANIFEST or name.startswith("crops/")}
+
+
+def test_results_in_a_store_are_those_of_a_folder(
+    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    extract([collection], [], tmp_path / "here", small_config, engine="serial")
+    out = Url(f"s3://{bucket[1]}/out/faces")
+    summary = extract([collection], [], out, small_config, engine="serial", limit=3)
+    assert (summary.out, summary.resumed, summary.inputs) == (out, 0, 3)
+    assert dry_run([collection], [], out, small_config, engine="serial") == (5, 2)
+    assert extract([collection], [], out, small_config, engine="serial").resumed == 3
+    assert objects(bucket, out) == tree(tmp_path / "here")
+    assert not list(scratch.iterdir())
+    merge([out], tmp_path / "back")
+    assert tree(tmp_path / "back") == tree(tmp_path / "here")
+    assert not list((tmp_path / "back").glob(".tmp-*"))
+
+
+def test_shards_in_a_store_are_merged_here(bucket: Any, collection: Path, tmp_path: Path, small_config: Config) -> None:
+    extract([collection], [], tmp_path / "here", small_config, engine="serial")
+    url = upload(bucket, collection)
+    shards = [Url(f"s3://{bucket[1]}/shards/{part}") for part in (1, 2)]
+    for part, shard in enumerate(shards, start=1):
+        extract([url], [], shard, small_config, engine="serial", shard=(part, 2))
+    assert merge(shards[:1], tmp_path / "out").absent
+    assert not merge(shards, tmp_path / "out").absent
+    assert tree(tmp_path / "out") == tree(tmp_path / "here")
+    with pytest.raises(SourceError, match=r"s3://.*/none holds no finished extraction"):
+        merge([Url(f"s3://{bucket[1]}/none")], tmp_path / "out")
+
+
+def test_the_store_goes_in_the_middle_and_nothing_is_done_twice(
+    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger in the store never names an input whose crops are not there."""
+    import s3fs
+
+    extract([collection], [], tmp_path / "here", small_config, engine="serial")
+    out = Url(f"s3://{bucket[1]}/out")
+    real, left = s3fs.S3FileSystem._put_file, [15]  # 6 crops for each of 4 clips
+
+    async def lossy(self: Any, path: str, target: str, **rest: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ConnectionResetError("connection lost")
+        return await real(self, path, target, **rest)
+
+    monkeypatch.setattr(outbox, "SETTLE_S", 0.0)
+    s3fs.S3FileSystem.clear_instance_cache()
+    with monkeypatch.context() as patch:
+        patch.setattr(s3fs.S3FileSystem, "_put_file", lossy)
+        with pytest.raises(ResourceError, match=r"cannot be written .*connection lost"):
+            extract([collection], [], out, small_config, engine="serial")
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert MANIFEST not in objects(bucket, out)
+    store.get(out / LEDGER, tmp_path / LEDGER)
+    ledger = Ledger(tmp_path / LEDGER)
+    named = {crop["crop"] for _, row in ledger.rows() for crop in row["crop_rows"]}
+    ledger.close()
+    assert named
+    assert named <= set(objects(bucket, out))
+    assert extract([collection], [], out, small_config, engine="serial").resumed == len(named) // 6
+    assert objects(bucket, out) == tree(tmp_path / "here")
+
+
+def test_a_place_that_takes_nothing_is_told_before_the_work(
+    bucket: Any, collection: Path, small_config: Config
+) -> None:
+    with pytest.raises(ResourceError, match=r"s3://no-such-bucket/out/ledger.sqlite cannot be"):
+        extract([collection], [], Url("s3://no-such-bucket/out"), small_config, engine="serial")
+
+
+def test_the_command_writes_to_a_store(bucket: Any, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    shutil.copy(clip, tmp_path / "real" / "a.mp4")
+    url = f"s3://{bucket[1]}/faces"
+    words = ["extract", "--videos", str(tmp_path), "--out", url, "--config", "demo", "--engine", "serial", "-q"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    assert f"written to {url}\nnext: dfpipe merge {url} --out data/faces" in done.output
+    told = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
+    assert (told["out"], told["resumed"]) == (url, 1)
