@@ -249,7 +249,7 @@ def _failure(job: Job, error: MediaError) -> Extracted:
 
 def _save_crops(out: Path, result: Extracted) -> Path:
     """Puts the crops of one input in place in one step: its folder, which is returned, is there whole or not at all."""
-    media_id = result.row["media_id"]
+    media_id = str(result.row["media_id"])
     final = out / "crops" / media_id[:2] / media_id
     with disk_errors(out):
         if final.exists():
