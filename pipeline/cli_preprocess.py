@@ -157,6 +157,31 @@ def merge(shards: tuple[Any, ...], out: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
+@click.option("--out", type=PATH, required=True, help="Tar files, manifest, states.")
+@click.option("--shard-mb", type=click.IntRange(1), default=256, show_default=True, help="Size of a tar file at most.")
+@voice
+def pack(data: Path, out: Path, shard_mb: int) -> None:
+    """Put the crops of a folder into a few large tar files.
+
+    For shared disks and stores, where millions of small files are slow. The
+    result is a folder of faces for train, evaluate and explore like any other;
+    its tar files can be streamed as WebDataset reads them. The folder of the
+    crops stays as it is, and extract and merge go on with that one.
+
+    \b
+    Example:
+      dfpipe pack data/faces --out data/packed
+      dfpipe train --data data/packed
+    """
+    from dfpipe.preprocess.packed import pack as run
+
+    done = run(data, out, shard_mb)
+    click.echo(f"{done.crops} crops in {done.shards} tar files, {done.bytes / 1e6:.1f} MB, written to {out}")
+    click.echo(f"next: dfpipe train --data {out}")
+
+
+@click.command()
+@click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
 @click.option("--out", type=PATH, help="Page, charts and numbers.  [default: explore/ in DIR]")
 @click.option("--sample", type=click.IntRange(1), default=4000, show_default=True, help="Crops to look at closely.")
 @json_flag
@@ -212,4 +237,4 @@ def _extract_text(summary: Any) -> str:
     return "\n".join(lines)
 
 
-COMMANDS = (sources, extract, merge, explore)
+COMMANDS = (sources, extract, merge, pack, explore)
