@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol, TypeVar
 
 from dfpipe.config import LimitsConfig
@@ -62,6 +63,7 @@ class _Fetcher:
 
     def __init__(self, inputs: Iterable[Any], ahead: int, limits: LimitsConfig) -> None:
         self._inputs, self._ahead, self._limits = iter(inputs), ahead, limits
+        self._stop = Event()
         self._coming: dict[Future[None], Any] = {}
         self._failed: deque[tuple[Any, MediaError]] = deque()
 
@@ -70,6 +72,7 @@ class _Fetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop.set()
         self._threads.shutdown(cancel_futures=True)
 
     def failures(self) -> Iterator[tuple[Any, MediaError]]:
@@ -92,7 +95,7 @@ class _Fetcher:
                     if item is None:
                         break
                 else:
-                    self._coming[self._threads.submit(fetch, item.origin, item.path, self._limits)] = item
+                    self._coming[self._threads.submit(fetch, item.origin, item.path, self._limits, self._stop)] = item
             if self._coming:
                 yield from self._arrived()
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from dfpipe.config import LimitsConfig
@@ -75,8 +76,14 @@ def listing(url: Url) -> dict[str, Origin]:
     return origins
 
 
-def fetch(origin: Origin, path: Path, limits: LimitsConfig) -> None:
+def fetch(origin: Origin, path: Path, limits: LimitsConfig, stop: Event | None = None) -> None:
     """Copies a file to `path`, in ranges, and never more than its listed size.
+
+    Args:
+        origin: The file, as it was listed.
+        path: Where to; what is there is overwritten.
+        limits: What is refused.
+        stop: Ends it between two ranges when set.
 
     Raises:
         TooLargeMedia: Over `limits.file_gb`; nothing is read then.
@@ -88,6 +95,8 @@ def fetch(origin: Origin, path: Path, limits: LimitsConfig) -> None:
     fs, root = _opened(Url(origin.url))
     with disk_errors(path.parent), path.open("wb") as file:
         for start in range(0, origin.size, RANGE_BYTES):
+            if stop is not None and stop.is_set():
+                raise UnreadableMedia("was not fetched to its end: run again")
             end = min(start + RANGE_BYTES, origin.size)
             with _told("cannot be fetched", UnreadableMedia, "run again"):
                 data = fs.cat_file(root, start=start, end=end)

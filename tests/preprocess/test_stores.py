@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from dfpipe.preprocess.manifest import MANIFEST, read_inputs
 from dfpipe.preprocess.merge import merge
 from dfpipe.preprocess.remote import scan_url
 from dfpipe.preprocess.sources import scan
+from dfpipe.progress import Progress
 from dfpipe.store import Url, fetch, listing, place
 from dfpipe.types import Origin
 
@@ -172,6 +174,10 @@ def test_a_file_is_read_in_ranges_and_one_that_is_too_large_not_at_all(
         fetch(origin, tmp_path / file, LimitsConfig())
     assert (tmp_path / "a.mp4").read_bytes() == content
     assert (tmp_path / "empty.mp4").read_bytes() == b""
+    stop = Event()
+    stop.set()
+    with pytest.raises(UnreadableMedia, match="not fetched to its end"):
+        fetch(listing(Url(f"s3://{name}/x"))["a.mp4"], tmp_path / "c", LimitsConfig(), stop)
     with pytest.raises(TooLargeMedia, match="file_gb"):
         fetch(origin := listing(Url(f"s3://{name}/x"))["a.mp4"], tmp_path / "b", LimitsConfig(file_gb=1e-6))
     assert not (tmp_path / "b").exists()
@@ -316,6 +322,23 @@ def test_the_store_goes_in_the_middle_and_nothing_is_done_twice(
     assert named <= set(objects(bucket, out))
     assert extract([collection], [], out, small_config, engine="serial").resumed == len(named) // 6
     assert objects(bucket, out) == tree(tmp_path / "here")
+
+
+def test_what_was_finished_before_ctrl_c_is_kept(
+    bucket: Any, collection: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, step = Url(f"s3://{bucket[1]}/out"), Progress.step
+
+    def stopped(self: Progress, counts: Any) -> None:
+        step(self, counts)
+        if counts["ok"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "step", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            extract([collection], [], out, small_config, engine="serial")
+    assert extract([collection], [], out, small_config, engine="serial").resumed == 2
 
 
 def test_a_place_that_takes_nothing_is_told_before_the_work(
