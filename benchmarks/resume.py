@@ -33,8 +33,8 @@ from dfpipe.infer.detector import Detector
 from dfpipe.infer.inputs import Upload, collect
 from dfpipe.infer.judging import Options, judge_into, settings_of
 from dfpipe.infer.verdicts import Facts, VerdictFolder, folder_name
-from dfpipe.ledger import Ledger
-from dfpipe.preprocess.extract import LEDGER, extract
+from dfpipe.ledger import LEDGER, Ledger
+from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.jobs import Job, jobs_of, scan_all
 from dfpipe.preprocess.manifest import CONFIG, CROPS_SCHEMA, MANIFEST, VERSION, Manifest, read_manifest
 from dfpipe.train import rows as training
@@ -128,7 +128,9 @@ def write_inputs(folder: Path, count: int) -> Path:
 
 def finish_extraction(source: Path, out: Path, crops: int, config: Config) -> None:
     """Writes the ledger of an extraction in which every input is finished; the first run then writes the tables."""
-    jobs = [job for one in scan_all([source], [], config.preprocess.limits) for job in jobs_of(one, config, 0, (1, 1))]
+    jobs = [
+        job for one in scan_all([source], [], config.preprocess.limits, out) for job in jobs_of(one, config, 0, (1, 1))
+    ]
     out.mkdir(parents=True)
     ledger = Ledger(out / LEDGER)
     ledger._db.execute("BEGIN")  # one transaction: nothing here must outlive a power cut

@@ -24,6 +24,7 @@ import numpy as np
 
 from dfpipe.config import InferConfig, LimitsConfig
 from dfpipe.errors import MediaError, ModelFileError, UsageError, choose
+from dfpipe.fetching import run_fetched
 from dfpipe.files import sha256_file
 from dfpipe.infer.aggregate import AGGREGATES, COMPRESSED, judge_clip, judge_people, segments
 from dfpipe.infer.embedded import embedded_model
@@ -35,7 +36,6 @@ from dfpipe.preprocess.looks import luma_of, sharpness_of
 from dfpipe.sandbox import give_back_memory
 from dfpipe.train.openmodel import Model, open_model
 from dfpipe.types import FaceCrop, Frame, FrameScore, Image, Rule, State, Verdict, VerdictKind
-from dfpipe.workers import run_all
 
 if TYPE_CHECKING:
     from dfpipe.infer.scorer import Scorer
@@ -149,7 +149,7 @@ class Detector:
         """
         setup = setup_of(self.model.card.faces, self.limits)
         jobs = (LookJob(upload, looked) if upload is not None else None for upload in uploads)
-        for job, result in run_all(
+        for job, result in run_fetched(
             look_task, jobs, setup=setup, engine=engine, workers=workers, bounds=self.limits, meanwhile=self._prepare
         ):
             if isinstance(result, MediaError):

@@ -1,6 +1,7 @@
 """What is there to judge: files, folders, patterns, lists and zip archives to a list of uploads."""
 
 import glob
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from dfpipe.errors import MediaError, SourceError
 from dfpipe.preprocess.archives import MEDIA_SUFFIXES, unpacked
 from dfpipe.preprocess.containers import media_kind
 from dfpipe.preprocess.listings import Listing, listings
+from dfpipe.store import Url, listing, place
+from dfpipe.types import Origin
 
 LIST = "@"  # before the name of a file with a path in each line
 _ZIP_HEAD = b"PK\x03\x04"
@@ -24,8 +27,11 @@ class Upload:
     path: Path
     member: str = ""  # its name inside `path`, a zip archive
     fault: MediaError | None = field(default=None, compare=False)  # why it cannot be judged, if that is known already
+    origin: Origin | None = None  # of what is fetched to `path` for as long as it is worked on
 
     def __str__(self) -> str:
+        if self.origin is not None:
+            return self.origin.url
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     @contextmanager
@@ -53,7 +59,12 @@ class Inputs:
     passed_over: tuple[str, ...]
 
 
-def collect(words: Iterable[str | Path], skip: Path | None = None, limits: LimitsConfig | None = None) -> Inputs:
+def collect(
+    words: Iterable[str | Path],
+    skip: Path | None = None,
+    limits: LimitsConfig | None = None,
+    scratch: Path | None = None,
+) -> Inputs:
     """Lists what to judge.
 
     A file that is named itself is always judged, even if it is not there: it then gets its own ERROR line. In folders
@@ -65,11 +76,20 @@ def collect(words: Iterable[str | Path], skip: Path | None = None, limits: Limit
         words: Paths, patterns and lists in any mix.
         skip: A folder that is left out wherever it is met: that of the verdicts, whose pictures must not be judged.
         limits: What an archive may hold, and what listing one may cost.
+        scratch: An empty folder for files of stores, to which each is fetched when its turn comes. Without it, places in
+            stores (s3://bucket/folder) are not understood.
 
     Raises:
-        SourceError: Nothing usable, a pattern without a match, or a list that cannot be read.
+        SourceError: Nothing usable, no such place in a store, a pattern without a match, or a list that cannot be read.
     """
-    words = list(words)
+    urls: list[Url] = []
+    words, told = [], list(words)
+    for word in told:
+        where = place(str(word)) if scratch is not None else word
+        if isinstance(where, Url):
+            urls.append(where)
+        else:
+            words.append(where if str(word).startswith("file://") else word)
     found: dict[Upload, None] = {}  # a set that keeps the order
     passed_over: list[str] = []
     skip = skip.resolve() if skip is not None else None
@@ -79,9 +99,27 @@ def collect(words: Iterable[str | Path], skip: Path | None = None, limits: Limit
             found[upload] = None
         else:
             passed_over.append(str(upload))
+    for upload, media in _stored(urls, scratch) if scratch is not None else ():
+        if media:
+            found[upload] = None
+        else:
+            passed_over.append(str(upload))
     if not found:
-        raise SourceError(f"nothing usable in {', '.join(map(str, words))}: no clip and no picture there")
+        raise SourceError(f"nothing usable in {', '.join(map(str, told))}: no clip and no picture there")
     return Inputs(tuple(found), tuple(passed_over))
+
+
+def _stored(urls: Iterable[Url], scratch: Path) -> Iterator[tuple[Upload, bool]]:
+    """The files below places in stores, each with whether it is to be judged: there, the name alone tells of media."""
+    numbers = itertools.count()
+    for url in urls:
+        for name, origin in sorted(listing(url).items()):
+            suffix = os.path.splitext(name)[1].lower()
+            named = origin.url == url.text
+            if named or not any(part.startswith(".") for part in name.split("/")):
+                media = suffix in MEDIA_SUFFIXES
+                path = scratch / f"{next(numbers)}{suffix if media else ''}"  # a name of ours: theirs may be no file's
+                yield Upload(path, origin=origin), named or media
 
 
 def _paths(word: str) -> list[Path]:

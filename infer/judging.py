@@ -148,7 +148,7 @@ class _Queue:
             return None  # named twice
         facts = Facts.of(upload)
         state = self._folder.judged(upload, facts)
-        if state is None and facts is not None and not upload.member:
+        if state is None and facts is not None and not upload.member and upload.origin is None:
             if any(f == facts.size for f in self._sizes()):
                 self._held.append(upload)
                 return None

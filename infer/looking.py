@@ -9,6 +9,7 @@ from pathlib import Path
 from dfpipe.files import sha256_file
 from dfpipe.infer.inputs import Upload
 from dfpipe.preprocess.facefinder import FoundFaces, this_finder
+from dfpipe.types import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,16 @@ class LookJob:
 
     upload: Upload
     looked: Path | None = None  # see `Detector.examine`
+
+    @property
+    def path(self) -> Path:
+        """Where the worker finds it."""
+        return self.upload.path
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it is fetched from."""
+        return self.upload.origin
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -119,11 +119,13 @@ class Facts:
     """How a file looked when it was taken: what tells whether it is still the one that was judged."""
 
     size: int  # bytes
-    modified: int  # ns
+    modified: int | str  # ns, or the mark of a store
 
     @classmethod
     def of(cls, upload: Upload) -> "Facts | None":
         """None where the file system gives none; such a file is always tried again."""
+        if upload.origin is not None:
+            return cls(upload.origin.size, upload.origin.stamp)
         try:
             stat = upload.path.stat()
         except OSError:

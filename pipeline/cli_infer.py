@@ -52,7 +52,8 @@ def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> Non
     """Judge clips, stills and whole folders: FAKE, REAL, UNCERTAIN or NO_FACE.
 
     PATH is a file, a folder, a zip archive, a pattern in quotes ('*.mp4',
-    'a/**/*.mov') or @list.txt with a path in each line, in any mix. Each input
+    'a/**/*.mov'), a place in a store (s3://bucket/folder) or @list.txt with a
+    path in each line, in any mix. Each input
     gets a line in verdicts.jsonl and verdicts.csv and a report for a person who
     checks it. A verdict is evidence, not proof. A file that cannot be read gets
     an ERROR and no number; the others go on. What was judged before with the
@@ -63,12 +64,14 @@ def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> Non
       dfpipe infer clip.mp4 uploads/ --out verdicts
       dfpipe infer '@list.txt' --overlay --heatmap
     """
+    from dfpipe.files import scratch_folder
     from dfpipe.infer.inputs import collect
 
-    inputs = collect(paths, out, flags["config"].preprocess.limits)
-    detector = _detector(flags, as_json, later=True)
-    _tell_passed_over(inputs.passed_over)
-    counts = _judge(detector, inputs.uploads, out, as_json, flags, len(inputs.uploads))
+    with scratch_folder() as scratch:
+        inputs = collect(paths, out, flags["config"].preprocess.limits, scratch)
+        detector = _detector(flags, as_json, later=True)
+        _tell_passed_over(inputs.passed_over)
+        counts = _judge(detector, inputs.uploads, out, as_json, flags, len(inputs.uploads))
     total = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
     click.echo(f"{counts.total()} inputs: {total}; reports and verdicts.jsonl in {out}", err=as_json)
     if counts["ERROR"]:

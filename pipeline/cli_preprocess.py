@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dfpipe.errors import InputsFailed
-from dfpipe.flags import DATA, PATH, json_flag, running, settings, voice
+from dfpipe.flags import DATA, PATH, PLACE, json_flag, running, settings, voice
 
 
 def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -41,9 +41,15 @@ def sources(paths: tuple[Path, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--videos", multiple=True, type=PATH, metavar="DIR", help="Folder of clips; may be given several times.")
-@click.option("--images", multiple=True, type=PATH, metavar="DIR", help="Folder of stills; may be given several times.")
-@click.option("--out", type=PATH, default=DATA, show_default=True, help="Crops, manifest, states.")
+@click.option(
+    "--videos", multiple=True, type=PLACE, metavar="DIR|URL", help="Folder of clips; may be given several times."
+)
+@click.option(
+    "--images", multiple=True, type=PLACE, metavar="DIR|URL", help="Folder of stills; may be given several times."
+)
+@click.option(
+    "--out", type=PLACE, metavar="DIR|URL", default=str(DATA), show_default=True, help="Crops, manifest, states."
+)
 @click.option("--stills", type=click.Choice(["auto", "detect", "as-is"]), help="Are stills face crops already?")
 @click.option("--folds", type=click.IntRange(2), help="Also give cross-validation folds by group.")
 @click.option("--shard", callback=_shard, default="1/1", metavar="I/N", help="Only part I of N; its own --out.")
@@ -55,9 +61,9 @@ def sources(paths: tuple[Path, ...], as_json: bool) -> None:
 @voice
 @settings
 def extract(
-    videos: tuple[Path, ...],
-    images: tuple[Path, ...],
-    out: Path,
+    videos: tuple[Any, ...],
+    images: tuple[Any, ...],
+    out: Any,
     stills: str | None,
     folds: int | None,
     shard: tuple[int, int],
@@ -74,11 +80,19 @@ def extract(
 
     Reads DFDC parts (also partial downloads), FaceForensics++, and folders
     named real and fake, perhaps below train, validation and test. What an
-    earlier run finished is not opened again.
+    earlier run finished is not opened again. With --shard, each machine works
+    on a part of the inputs; 'dfpipe merge' joins the parts.
+
+    A URL is a folder in a store, as s3://bucket/folder; credentials are taken
+    from where the store's own tools take them. Inputs are copied here when
+    their turn comes, a few at a time. A store has no lock: one run at a time
+    may write to a place there.
 
     \b
     Example:
       dfpipe extract --videos dfdc/ --images crops.zip --out data/faces
+      dfpipe extract --videos dfdc/ --shard 2/8 --out shards/2
+      dfpipe extract --videos s3://media/dfdc --out s3://media/faces
     """
     from dfpipe.preprocess import extract as room
 
@@ -96,9 +110,74 @@ def extract(
     summary = room.extract(videos, images, out, config, **options)
     click.echo(json.dumps(_extract_json(summary)) if as_json else _extract_text(summary))
     if summary.failed:
-        raise InputsFailed(
-            f"{summary.failed} of {summary.inputs} inputs failed; see reasons in {out / 'inputs.parquet'}"
-        )
+        raise InputsFailed(f"{summary.failed} of {summary.inputs} inputs failed; see reasons in {out}/inputs.parquet")
+
+
+@click.command()
+@click.argument("shards", nargs=-1, required=True, type=PLACE, metavar="SHARD...")
+@click.option("--out", type=PATH, default=DATA, show_default=True, help="The whole: crops, manifest, states.")
+@json_flag
+@voice
+def merge(shards: tuple[Any, ...], out: Path, as_json: bool) -> None:
+    """Join the folders of 'dfpipe extract --shard I/N' into one.
+
+    The result is what one run without shards would have written: splits and
+    folds are given over all inputs together. Crops are linked, or copied where
+    links cannot be. Folders of different settings, and inputs that two folders
+    tell different things of, are refused. Stopped, it goes on when started
+    again; further shards can be merged into the same folder later.
+
+    As an array job of SLURM, extract.sh being:
+
+    \b
+      #!/bin/sh
+      #SBATCH --array=1-64
+      #SBATCH --cpus-per-task=4
+      I=$SLURM_ARRAY_TASK_ID
+      dfpipe extract --videos dfdc/ --workers 4 --shard $I/64 --out shards/$I
+
+    \b
+      job=$(sbatch --parsable extract.sh)
+      sbatch --dependency=afterany:$job --wrap 'dfpipe merge shards/* --out faces'
+
+    \b
+    Example:
+      dfpipe merge shards/1 shards/2 shards/3 --out data/faces
+      dfpipe merge s3://media/shards/1 s3://media/shards/2 --out data/faces
+    """
+    from dfpipe.preprocess.merge import absent_text
+    from dfpipe.preprocess.merge import merge as run
+
+    done = run(shards, out)
+    told = {**_extract_json(done.summary), "shards": done.shards, "absent": done.absent}
+    click.echo(json.dumps(told) if as_json else _extract_text(done.summary))
+    if done.absent:
+        raise InputsFailed(absent_text(done.absent))
+
+
+@click.command()
+@click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
+@click.option("--out", type=PATH, required=True, help="Tar files, manifest, states.")
+@click.option("--shard-mb", type=click.IntRange(1), default=256, show_default=True, help="Size of a tar file at most.")
+@voice
+def pack(data: Path, out: Path, shard_mb: int) -> None:
+    """Put the crops of a folder into a few large tar files.
+
+    For shared disks and stores, where millions of small files are slow. The
+    result is a folder of faces for train, evaluate and explore like any other;
+    its tar files can be streamed as WebDataset reads them. The folder of the
+    crops stays as it is, and extract and merge go on with that one.
+
+    \b
+    Example:
+      dfpipe pack data/faces --out data/packed
+      dfpipe train --data data/packed
+    """
+    from dfpipe.preprocess.packed import pack as run
+
+    done = run(data, out, shard_mb)
+    click.echo(f"{done.crops} crops in {done.shards} tar files, {done.bytes / 1e6:.1f} MB, written to {out}")
+    click.echo(f"next: dfpipe train --data {out}")
 
 
 @click.command()
@@ -140,7 +219,7 @@ def _extract_text(summary: Any) -> str:
     lines.append(f"{'inputs':<12} {summary.inputs:>7}   ({summary.resumed} of them finished by an earlier run)")
     if summary.missing:
         names = ", ".join(printable(name) for name in summary.missing[:3])
-        where = summary.out / "missing.txt"
+        where = f"{summary.out}/missing.txt"
         lines.append(
             f"{'missing':<12} {len(summary.missing):>7}   named by the dataset, not on disk ({names}, ...): {where}"
         )
@@ -151,8 +230,11 @@ def _extract_text(summary: Any) -> str:
         mix = ", ".join(f"{count} {label}" for label, count in sorted(labels.items())) or "none"
         lines.append(f"{split:<12} {sum(labels.values()):>7} crops   ({mix})")
     lines.append(f"written to {summary.out}")
-    lines.append(f"next: dfpipe train{'' if summary.out == DATA else f' --data {summary.out}'}")
+    if isinstance(summary.out, Path):
+        lines.append(f"next: dfpipe train{'' if summary.out == DATA else f' --data {summary.out}'}")
+    else:
+        lines.append(f"next: dfpipe merge {summary.out} --out {DATA}, which copies it here, and dfpipe train")
     return "\n".join(lines)
 
 
-COMMANDS = (sources, extract, explore)
+COMMANDS = (sources, extract, merge, pack, explore)

@@ -15,6 +15,21 @@ DATA, RUNS, VERDICTS, DEMO = Path("data/faces"), Path("runs"), Path("verdicts"),
 PATH = click.Path(path_type=Path)
 
 
+class _Place(click.ParamType[Any]):
+    """A path, or a place in a store."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Tells the two apart."""
+        from dfpipe.store import place
+
+        return place(value) if isinstance(value, str) else value
+
+
+PLACE = _Place()
+
+
 def settings(command: F) -> F:
     """--config, --set, --seed: arrive as one `config` and the recipe's name as `recipe`."""
 

@@ -2,13 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dfpipe.errors import ResourceError, UsageError
 from dfpipe.files import disk_errors
 
+LEDGER = "ledger.sqlite"  # its name in an output folder
 _SCHEMA_VERSION = 1
 _PUBLISHED = "published"
 # By the database itself, so that no version of dfpipe can forget it.
@@ -55,6 +56,22 @@ class Ledger:
             "INSERT OR REPLACE INTO inputs VALUES (?, ?, ?)", key, fingerprint, json.dumps(row, allow_nan=False)
         )
 
+    def record_all(self, inputs: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
+        """As `record` for many inputs (key, fingerprint, row), all of them or none.
+
+        Raises:
+            ResourceError: The disk is full.
+        """
+        self._write("BEGIN")
+        try:
+            for key, fingerprint, row in inputs:
+                self.record(key, fingerprint, row)
+            self._write("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
     def _write(self, statement: str, *values: str) -> None:
         try:
             self._db.execute(statement, values)
@@ -88,6 +105,10 @@ class Ledger:
         found = self._db.execute("SELECT text FROM notes WHERE name = ?", (name,)).fetchone()
         return None if found is None else str(found[0])
 
+    def notes(self) -> list[tuple[str, str]]:
+        """All that was noted, by name, but not what `publish` was told: that is of this folder alone."""
+        return list(self._db.execute("SELECT name, text FROM notes WHERE name != ? ORDER BY name", (_PUBLISHED,)))
+
     def write_note(self, name: str, text: str) -> None:
         """Notes something that is no input, replacing what stood under that name.
 
@@ -104,6 +125,15 @@ class Ledger:
     def publish(self, text: str) -> None:
         """Notes that all rows were written elsewhere, in the words of whoever did it."""
         self.write_note(_PUBLISHED, text)
+
+    def copy(self, path: Path) -> None:
+        """Writes all of it as it stands now to a new file.
+
+        Raises:
+            ResourceError: The disk is full.
+        """
+        path.unlink(missing_ok=True)
+        self._write("VACUUM INTO ?", str(path))
 
     def close(self) -> None:
         """Flushes and closes the file."""

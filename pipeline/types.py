@@ -58,6 +58,15 @@ class VerdictKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a file lies that is not on this machine."""
+
+    url: str
+    size: int  # bytes
+    stamp: str  # another one when the file was changed
+
+
+@dataclass(frozen=True, slots=True)
 class MediaItem:
     """One clip or still as a source describes it, before anything of it was read."""
 
@@ -69,6 +78,7 @@ class MediaItem:
     group: str = ""  # source clip or identity: everything of one group goes to one split
     split: str | None = None  # the publisher's split, if there is one
     members: tuple[str, ...] = ()  # pictures inside `path`: one in a zip archive, or the frames of a clip in a folder
+    origin: Origin | None = None  # of what is fetched to `path` for as long as it is worked on
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,34 @@
 """The room's verb: collections of clips and stills to face crops and a manifest."""
 
+import contextlib
 import hashlib
 import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dfpipe.child import allow
 from dfpipe.config import Config, LimitsConfig
 from dfpipe.errors import MediaError, TooLargeMedia
-from dfpipe.files import TEMPORARY, disk_errors, locked, replace_durably, sha256_file, sweep
-from dfpipe.ledger import Ledger
+from dfpipe.fetching import run_fetched
+from dfpipe.files import TEMPORARY, disk_errors, locked, replace_durably, scratch_folder, sha256_file, sweep
+from dfpipe.ledger import LEDGER, Ledger
 from dfpipe.names import as_text
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.facefinder import FoundFaces, this_finder
-from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, scan_all, unfinished
+from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, note_inputs, scan_all, unfinished
+from dfpipe.preprocess.outbox import Outbox
 from dfpipe.preprocess.publish import Summary, publish
 from dfpipe.preprocess.readers import check_size
 from dfpipe.progress import Progress
+from dfpipe.store import Url, get
 from dfpipe.types import MediaItem
-from dfpipe.workers import run_all
 
-LEDGER = "ledger.sqlite"
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
 
 
@@ -39,9 +41,9 @@ class Extracted:
 
 
 def extract(
-    videos: Sequence[Path],
-    images: Sequence[Path],
-    out: Path,
+    videos: Sequence[Path | Url],
+    images: Sequence[Path | Url],
+    out: Path | Url,
     config: Config,
     *,
     engine: str = "local",
@@ -56,9 +58,9 @@ def extract(
     the folder, so that collections can be added one after the other.
 
     Args:
-        videos: Folders of clips.
-        images: Folders of stills.
-        out: Output folder.
+        videos: Folders of clips, here or in a store.
+        images: Folders of stills, here or in a store.
+        out: Output folder. One in a store gets the crops as they are made, and a copy of the ledger every minute.
         config: Settings; `preprocess` and `seed` matter here.
         engine: See `dfpipe.workers`.
         workers: Processes, 0 = one per core.
@@ -73,24 +75,35 @@ def extract(
         UsageError: Another run is writing to `out`.
     """
     running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
-    sources = scan_all(videos, images, config.preprocess.limits)
-    with locked(out):
-        sweep(out)
-        ledger = Ledger(out / LEDGER)
-        try:
-            jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
-            todo = unfinished(jobs, ledger, redo)
-            results = run_all(extract_task, todo, setup=finder_setup(config), **running)
-            _collect(results, ledger, out, len(jobs), len(jobs) - len(todo))
-            return publish(ledger, sources, jobs, len(jobs) - len(todo), out, config)
-        finally:
-            ledger.close()
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(scratch_folder())
+        sources = scan_all(videos, images, config.preprocess.limits, scratch)
+        folder = scratch / "out" if isinstance(out, Url) else out
+        stack.enter_context(locked(folder))
+        sweep(folder)
+        outbox = Outbox(out, folder) if isinstance(out, Url) else None
+        ledger = outbox.open_ledger() if outbox is not None else Ledger(folder / LEDGER)
+        stack.callback(ledger.close)
+        if outbox is not None:
+            stack.enter_context(outbox)
+        jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
+        if shard != (1, 1):
+            note_inputs(sources, limit, ledger)
+        todo = unfinished(jobs, ledger, redo)
+        results = run_fetched(extract_task, todo, setup=finder_setup(config), **running)
+        _collect(results, ledger, folder, len(jobs), len(jobs) - len(todo), outbox)
+        missing = tuple(name for source in sources for name in source.missing)
+        notes = [note for source in sources for note in source.notes]
+        summary = publish(ledger, missing, notes, [job.key for job in jobs], len(jobs) - len(todo), folder, config)
+        if outbox is not None:
+            outbox.publish()
+        return replace(summary, out=out)
 
 
 def dry_run(
-    videos: Sequence[Path],
-    images: Sequence[Path],
-    out: Path,
+    videos: Sequence[Path | Url],
+    images: Sequence[Path | Url],
+    out: Path | Url,
     config: Config,
     *,
     engine: str = "local",
@@ -108,14 +121,17 @@ def dry_run(
         SourceError: As `extract`.
     """
     running: dict[str, Any] = {"engine": engine, "workers": workers, "bounds": config.preprocess.limits}
-    sources = scan_all(videos, images, config.preprocess.limits)
-    ledger = Ledger(out / LEDGER) if (out / LEDGER).is_file() else None
-    try:
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(scratch_folder())
+        sources = scan_all(videos, images, config.preprocess.limits, scratch)
+        known = scratch / LEDGER if isinstance(out, Url) else out / LEDGER
+        if isinstance(out, Url):
+            get(out / LEDGER, known)
+        ledger = Ledger(known) if known.is_file() else None
+        if ledger is not None:
+            stack.callback(ledger.close)
         jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
         return len(jobs), len(jobs) if ledger is None else len(unfinished(jobs, ledger, redo))
-    finally:
-        if ledger is not None:
-            ledger.close()
 
 
 # ---- in the worker -------------------------------------------------------------------------------------------------
@@ -202,15 +218,19 @@ def _facts(found: FoundFaces) -> dict[str, Any]:
 # ---- after: crops to disk, rows to the ledger ------------------------------------------------------------------------
 
 
-def _collect(results: Iterator[tuple[Job, Any]], ledger: Ledger, out: Path, total: int, resumed: int) -> None:
+def _collect(
+    results: Iterator[tuple[Job, Any]], ledger: Ledger, out: Path, total: int, resumed: int, outbox: Outbox | None
+) -> None:
     counts: Counter[str] = Counter()
     with Progress("extract", total, resumed) as progress:
         for job, result in results:
             if isinstance(result, MediaError):
                 result = _failure(job, result)
-            _save_crops(out, result)
+            crops = _save_crops(out, result)
             row = {**_item_row(job.item), **result.row, "crop_rows": [row for row, _ in result.crops]}
             ledger.record(job.key, job.fingerprint, row)
+            if outbox is not None:
+                outbox.send(crops)
             counts["faces"] += len(result.crops)
             counts[row["state"]] += 1
             progress.step(counts)
@@ -227,15 +247,15 @@ def _failure(job: Job, error: MediaError) -> Extracted:
     return Extracted({**row, "crops": 0}, [])
 
 
-def _save_crops(out: Path, result: Extracted) -> None:
-    """Puts the crops of one input in place in one step: its folder is there whole or not at all."""
-    media_id = result.row["media_id"]
+def _save_crops(out: Path, result: Extracted) -> Path:
+    """Puts the crops of one input in place in one step: its folder, which is returned, is there whole or not at all."""
+    media_id = str(result.row["media_id"])
     final = out / "crops" / media_id[:2] / media_id
     with disk_errors(out):
         if final.exists():
             shutil.rmtree(final)
         if not result.crops:
-            return
+            return final
         temporary = out / f"{TEMPORARY}{os.getpid()}-{media_id}"
         temporary.mkdir()
         try:
@@ -246,6 +266,7 @@ def _save_crops(out: Path, result: Extracted) -> None:
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+    return final
 
 
 def _item_row(item: MediaItem) -> dict[str, Any]:
@@ -257,5 +278,5 @@ def _item_row(item: MediaItem) -> dict[str, Any]:
         "method": as_text(item.method),
         "group": as_text(item.group),
         "split": item.split,
-        "path": as_text(str(item.path / inside)),
+        "path": as_text(item.origin.url if item.origin is not None else str(item.path / inside)),
     }

@@ -19,7 +19,7 @@ from dfpipe.preprocess.readers import BATCH, Still, VideoReader, open_still, ope
 from dfpipe.preprocess.sampling import further, pick
 from dfpipe.preprocess.timeline import Timeline
 from dfpipe.preprocess.tracks import join
-from dfpipe.types import FaceBox, FaceCrop, Frame, Image, State, VideoInfo
+from dfpipe.types import FaceBox, FaceCrop, Frame, Image, MediaItem, State, VideoInfo
 
 MIN_TRACK = 2  # frames in which a face of a clip must be sure: a face seen once in 32 frames is mostly a false alarm
 FEW_FRAMES = 4  # clips of fewer frames are too short to ask for that
@@ -298,9 +298,9 @@ def setup_of(config: FacesConfig, limits: LimitsConfig) -> partial[None]:
     return partial(start_finder, config, limits)
 
 
-def crop_scale_task(where: tuple[Path, tuple[str, ...]]) -> float | None:
-    """`FaceFinder.crop_scale_of` in a worker, for a path and what is meant inside it."""
-    path, members = where
+def crop_scale_task(item: MediaItem) -> float | None:
+    """`FaceFinder.crop_scale_of` in a worker."""
+    path, members = item.path, item.members
     if path.is_dir() and members:
         path, members = path / members[0], ()
     return this_finder().crop_scale_of(path, members)

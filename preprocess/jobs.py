@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,18 @@ from typing import Any
 from dfpipe import __version__
 from dfpipe.config import Config, LimitsConfig, to_mapping
 from dfpipe.errors import ConfigError, MediaError, SourceError
+from dfpipe.fetching import run_fetched
 from dfpipe.ledger import Ledger
 from dfpipe.names import as_text
 from dfpipe.preprocess.facefinder import crop_scale_task, setup_of, typical_crop_scale
+from dfpipe.preprocess.remote import scan_url
 from dfpipe.preprocess.sources import Source, scan
-from dfpipe.types import MediaItem, State
-from dfpipe.workers import run_all
+from dfpipe.store import Url
+from dfpipe.types import MediaItem, Origin, State
 
 log = logging.getLogger(__name__)
 
+_INPUTS_OF = "inputs of "  # begins the name of a note
 STILLS_SAMPLE = 48  # stills looked at to decide whether a set consists of face crops
 
 
@@ -36,9 +39,27 @@ class Job:
     crop_format: str
     jpeg_quality: int
 
+    @property
+    def path(self) -> Path:
+        """Where the worker finds it."""
+        return self.item.path
 
-def scan_all(videos: Sequence[Path], images: Sequence[Path], limits: LimitsConfig) -> list[Source]:
+    @property
+    def origin(self) -> Origin | None:
+        """Where it is fetched from."""
+        return self.item.origin
+
+
+def scan_all(
+    videos: Sequence[Path | Url], images: Sequence[Path | Url], limits: LimitsConfig, scratch: Path
+) -> list[Source]:
     """Recognises everything in the named folders; archives among them within the limits.
+
+    Args:
+        videos: Folders of clips.
+        images: Folders of stills.
+        limits: What an archive may hold.
+        scratch: An empty folder for what is fetched from stores.
 
     Raises:
         SourceError: No folder is named, or one holds nothing usable.
@@ -46,7 +67,14 @@ def scan_all(videos: Sequence[Path], images: Sequence[Path], limits: LimitsConfi
     named = [("videos", root) for root in videos] + [("images", root) for root in images]
     if not named:
         raise SourceError("nothing to extract: name at least one folder with --videos or --images")
-    sources = [source for kind, root in named for source in scan(root, kind, limits)]
+    sources = []
+    for number, (kind, root) in enumerate(named):
+        if isinstance(root, Url):
+            place = scratch / str(number)
+            place.mkdir()
+            sources += scan_url(root, kind, limits, place)
+        else:
+            sources += scan(root, kind, limits)
     seen: dict[str, Path] = {}
     for source in sources:
         for item in source.items:
@@ -82,6 +110,22 @@ def jobs_of(
         fingerprint = _fingerprint(item, settings)
         cfg = config.preprocess
         yield Job(item, key_of(item), fingerprint, crop_scale, cfg.crop_format, cfg.jpeg_quality)
+
+
+def note_inputs(sources: Sequence[Source], limit: int, ledger: Ledger) -> None:
+    """Notes what inputs there are in all shards together, so that `merge` can tell which are in none.
+
+    Each shard notes them all, as nobody knows which will be run: about 50 bytes per input (the size of its name).
+    """
+    for source in sources:
+        names = [key_of(item) for item in _spread(source.items, limit)]
+        ledger.write_note(f"{_INPUTS_OF}{source.dataset}: {source.layout}", json.dumps(names))
+
+
+def noted_inputs(ledgers: Iterable[Ledger]) -> set[str]:
+    """All inputs that were noted so; folders that were extracted without shards note none."""
+    notes = (note for ledger in ledgers for note in ledger.notes())
+    return {key for name, text in notes if name.startswith(_INPUTS_OF) for key in json.loads(text)}
 
 
 def key_of(item: MediaItem) -> str:
@@ -121,9 +165,7 @@ def _sample_print(sample: Sequence[MediaItem], config: Config) -> str:
 
 
 def _measured_scale(sample: Sequence[MediaItem], config: Config, **running: Any) -> float | None:
-    looks = run_all(
-        crop_scale_task, [(item.path, item.members) for item in sample], setup=finder_setup(config), **running
-    )
+    looks = run_fetched(crop_scale_task, sample, setup=finder_setup(config), **running)
     return typical_crop_scale([None if isinstance(scale, MediaError) else scale for _, scale in looks])
 
 
@@ -133,7 +175,9 @@ def _fingerprint(item: MediaItem, settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _file_facts(item: MediaItem) -> list[int]:
+def _file_facts(item: MediaItem) -> list[int | str]:
+    if item.origin is not None:
+        return [item.origin.size, item.origin.stamp]
     try:
         stat = item.path.stat()
     except OSError:

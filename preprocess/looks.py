@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from dfpipe.preprocess.cropfiles import crop_bytes, located
 from dfpipe.preprocess.crops import encode_jpeg, resize, squared
 from dfpipe.types import Image
 
@@ -108,7 +109,11 @@ def rows_to_compare(manifest: "Manifest") -> list[int]:
 
 def absent(manifest: "Manifest") -> list[int]:
     """Row numbers of crops that are not there."""
-    return [row for row in range(len(manifest)) if not os.path.isfile(manifest.path(row))]
+    return [row for row in range(len(manifest)) if not _is_there(manifest.path(row))]
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.isfile(located(str(path))[0])  # unlike Path.is_file, False also where a folder may not be entered
 
 
 def look_at(manifest: "Manifest", rows: Iterable[int], workers: int = 0) -> dict[int, Look | Fault]:
@@ -156,10 +161,10 @@ def perceptual_hash(luma: Any) -> int:
 
 def read_crop(path: Path) -> Image | Fault:
     """Reads a crop as a square RGB picture. OpenCV gets bytes, not the path: it refuses names that are not UTF-8."""
-    if not os.path.isfile(path):  # unlike Path.is_file, False also where a folder may not be entered
+    if not _is_there(path):
         return Fault.MISSING
     try:
-        picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(crop_bytes(str(path)), np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):  # unreadable; empty or larger than OpenCV's limit
         return Fault.DAMAGED
     if picture is None:

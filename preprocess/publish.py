@@ -12,7 +12,6 @@ from dfpipe.config import Config, to_yaml
 from dfpipe.files import atomic_file, stamp
 from dfpipe.ledger import Ledger
 from dfpipe.preprocess.groups import group_key, together
-from dfpipe.preprocess.jobs import Job
 from dfpipe.preprocess.manifest import (
     CONFIG,
     CROPS_SCHEMA,
@@ -22,8 +21,8 @@ from dfpipe.preprocess.manifest import (
     read_columns,
     table_writer,
 )
-from dfpipe.preprocess.sources import Source
 from dfpipe.preprocess.splits import assign, assign_folds, check_leaks
+from dfpipe.store import Url
 from dfpipe.types import State
 
 MISSING = "missing.txt"
@@ -34,7 +33,7 @@ _DECIDING = ("dataset", "group", "label", "split", "sha256")  # what of an input
 class Summary:
     """How an extraction ended. The states of `states` add up to `inputs`."""
 
-    out: Path
+    out: Path | Url
     inputs: int
     resumed: int  # of these, finished by an earlier run
     states: dict[str, int]
@@ -51,13 +50,27 @@ class Summary:
 
 
 def publish(
-    ledger: Ledger, sources: Sequence[Source], jobs: Sequence[Job], resumed: int, out: Path, config: Config
+    ledger: Ledger,
+    missing: tuple[str, ...],
+    notes: Sequence[str],
+    keys: Sequence[str],
+    resumed: int,
+    out: Path,
+    config: Config,
 ) -> Summary:
     """Divides the inputs into splits, checks for leaks, and writes the tables from the ledger.
 
     Where nothing has changed since they were written they stay as they are.
+
+    Args:
+        ledger: Of `out`, with all its inputs.
+        missing: What the datasets name and was not found.
+        notes: What looks odd, for the summary.
+        keys: The inputs that the summary is of.
+        resumed: How many of them were finished before.
+        out: Output folder.
+        config: The settings that the folder is made with.
     """
-    missing = tuple(name for source in sources for name in source.missing)
     settings = (to_yaml(config), "".join(f"{m}\n" for m in missing))
     if ledger.published is None or ledger.published != _stamp(out, settings):
         _write_tables(ledger, out, config)
@@ -65,7 +78,7 @@ def publish(
             with atomic_file(out / name) as temporary:
                 temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         ledger.publish(_stamp(out, settings))
-    return _summary(sources, jobs, resumed, out, missing)
+    return _summary(notes, keys, resumed, out, missing)
 
 
 def _stamp(out: Path, settings: Sequence[str]) -> str:
@@ -86,15 +99,13 @@ def _write_tables(ledger: Ledger, out: Path, config: Config) -> None:
                 crops.add({**row, **crop})
 
 
-def _summary(
-    sources: Sequence[Source], jobs: Sequence[Job], resumed: int, out: Path, missing: tuple[str, ...]
-) -> Summary:
+def _summary(notes: Sequence[str], keys: Sequence[str], resumed: int, out: Path, missing: tuple[str, ...]) -> Summary:
     """How it ended, from the tables."""
     columns = ("dataset", "name", "path", "state", "reason", "split", "sha256")
     inputs = read_columns(out / INPUTS, INPUTS_SCHEMA, columns)
     crops = read_columns(out / MANIFEST, CROPS_SCHEMA, ("split", "label"))
     row_of = {f"{d}/{n}": i for i, (d, n) in enumerate(zip(inputs["dataset"], inputs["name"], strict=True))}
-    mine = [row_of[job.key] for job in jobs]
+    mine = [row_of[key] for key in keys]
     states = dict(Counter(inputs["state"][row] for row in mine))
     failed = {state for state in states if State(state).failed}
     splits: dict[str, dict[str, int]] = defaultdict(dict)
@@ -102,11 +113,11 @@ def _summary(
         splits[split][{0: "real", 1: "fake"}.get(label, "unlabelled")] = count
     return Summary(
         out=out,
-        inputs=len(jobs),
+        inputs=len(keys),
         resumed=resumed,
         states=states,
         missing=missing,
-        notes=(*(note for source in sources for note in source.notes), *_copies(inputs["sha256"], inputs["split"])),
+        notes=(*notes, *_copies(inputs["sha256"], inputs["split"])),
         crops=len(crops["split"]),
         splits=dict(splits),
         reasons={

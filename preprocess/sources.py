@@ -68,11 +68,27 @@ def scan(root: Path, kind: str, limits: LimitsConfig | None = None) -> list[Sour
         raise SourceError(f"{root} is not a folder, nor a list or archive ({', '.join(sorted(FILES))})")
     else:
         raise SourceError(f"no such folder: {root}")
-    notes += [note for one in found if not (one.items or one.missing) for note in one.notes]
+    return _sources(found, notes, root, kind, str(root))
+
+
+def recognised(tree: Tree, kind: str, called: str) -> list[Source]:
+    """As `scan`, for files that are listed already.
+
+    Args:
+        tree: The files; the lists among them lie below its root.
+        kind: "videos" or "images": which files count.
+        called: The folder's name for people.
+    """
+    found, notes = _recognised(tree, kind)
+    return _sources(found, notes, tree.root, kind, called)
+
+
+def _sources(found: Sequence[Found], notes: list[str], root: Path, kind: str, called: str) -> list[Source]:
+    notes = notes + [note for one in found if not (one.items or one.missing) for note in one.notes]
     found = [one for one in found if one.items or one.missing]
     if not found:
         seen = f" ({'; '.join(notes[:3])})" if notes else ""
-        raise SourceError(f"nothing usable in {root}{seen}: expected {kind} as {EXPECTED}")
+        raise SourceError(f"nothing usable in {called}{seen}: expected {kind} as {EXPECTED}")
     sources = [Source(f.base, f.layout, f.items, f.missing, f.notes, f.kind, f.dataset) for f in found]
     sources, renamed = _unique_names(sources, root)
     return [replace(sources[0], notes=(*sources[0].notes, *notes, *renamed)), *sources[1:]]

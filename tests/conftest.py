@@ -1,8 +1,10 @@
 """Made-up media for every test, and the way to the real data where it is there."""
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,3 +122,32 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
     os.chdir(folder)
     yield folder
     os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """An S3 server, which the AWS variables point to."""
+    pytest.importorskip("s3fs", reason="needs dfpipe[store]")
+    moto_server = pytest.importorskip("moto.server", reason="needs moto[server]: an S3 server on this machine")
+    running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    running.start()
+    host, port = running.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def bucket(server: str) -> Any:
+    """The client to fill an empty bucket, and its name."""
+    import s3fs
+
+    fs = s3fs.S3FileSystem(use_listings_cache=False)
+    name = f"bucket-{uuid.uuid4().hex}"
+    fs.mkdir(name)
+    return fs, name

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("pipeline", "preprocess", "train", "infer", "web", "configs")
 WORDS = {
     *("types", "errors", "names", "config", "files", "ledger", "progress"),
-    *("sandbox", "child", "pool", "workers", "signals"),
+    *("sandbox", "child", "pool", "workers", "signals", "store", "fetching"),
 }
 DOORS = {
     "cli",
@@ -101,7 +101,11 @@ DECODERS = {
     "decord.VideoReader(": {"preprocess/readers.py"},
     "Image.open(": {"preprocess/readers.py"},
     "cv2.imread(": {"train/dataset.py"},  # crops that extraction wrote
-    "cv2.imdecode(": {"preprocess/looks.py", "train/degrade.py"},  # such crops; what it has just encoded
+    "cv2.imdecode(": {
+        "preprocess/looks.py",
+        "train/dataset.py",
+        "train/degrade.py",
+    },  # such crops, two of them; what it has just encoded
     "VideoCapture": set(),
     "torchvision.io": set(),
     "skimage.io": set(),

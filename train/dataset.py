@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dfpipe.errors import DataError
+from dfpipe.preprocess.cropfiles import crop_bytes, located
 from dfpipe.preprocess.crops import LANDMARKS, Points, landmarks_in_crop
 from dfpipe.preprocess.manifest import Manifest, read_faces
 from dfpipe.train.transforms import AUGMENTATIONS, Drawing, Sample
@@ -61,7 +63,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         Raises:
             DataError: It is missing or damaged.
         """
-        picture = cv2.imread(self._paths[position], cv2.IMREAD_COLOR_RGB)
+        picture = _read(self._paths[position])
         if picture is None:
             raise DataError(f"crop {self._paths[position]} is missing or damaged: run the same 'dfpipe extract' again")
         image = np.asarray(picture, np.uint8)
@@ -70,6 +72,16 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         landmarks, box = self._landmarks[position], FaceBox(x1, y1, x2, y2, 1.0)
         known = None if np.isnan(landmarks).any() else landmarks_in_crop(landmarks, box, scale, image.shape[0])
         return Sample(image, self.labels[position], known, scale, self.blend_share)
+
+
+def _read(path: str) -> Any:
+    """The picture, or None. From a tar file it takes a copy more than OpenCV's own reading."""
+    if located(path)[2] is None:
+        return cv2.imread(path, cv2.IMREAD_COLOR_RGB)
+    try:
+        return cv2.imdecode(np.frombuffer(crop_bytes(path), np.uint8), cv2.IMREAD_COLOR_RGB)
+    except (OSError, cv2.error):
+        return None
 
 
 def _numbers(column: Sequence[float | None], rows: Sequence[int]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dfpipe.config import FacesConfig, from_mapping, to_mapping
 from dfpipe.errors import DataError
+from dfpipe.preprocess.cropfiles import located
 from dfpipe.preprocess.groups import group_key
 from dfpipe.preprocess.manifest import INPUTS, Manifest, read_faces, read_inputs
 from dfpipe.preprocess.splits import SPLITS, check_leaks
@@ -93,14 +94,14 @@ def _damaged(manifest: Manifest, rows: Sequence[int]) -> set[int]:
 
 def _is_whole(path: str) -> bool:
     """Whether a file begins and ends like a picture. By bare calls of the system: there may be millions of files."""
+    name, start, size = located(path)
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        head = os.read(file, 8)
-        os.lseek(file, -8, os.SEEK_END)
-        tail = os.read(file, 8)
+        end = os.fstat(file).st_size if size is None else start + size
+        head, tail = os.pread(file, 8, start), os.pread(file, 8, end - 8)
     except OSError:  # also a file of less than 8 bytes
         return False
     finally:

@@ -19,12 +19,12 @@ import pytest
 from dfpipe.config import Config, load_config
 from dfpipe.demo import clip_frames, write_clip
 from dfpipe.errors import ConfigError, LeakError, SourceError
+from dfpipe.fetching import run_fetched
 from dfpipe.ledger import Ledger
 from dfpipe.preprocess.extract import dry_run, extract
 from dfpipe.preprocess.manifest import INPUTS, MANIFEST, read_inputs, read_manifest
 from dfpipe.preprocess.publish import Summary
 from dfpipe.types import Image, Label
-from dfpipe.workers import run_all
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -135,9 +135,9 @@ def test_what_stills_are_is_found_once(
 
     def counted(*args: Any, **rest: Any) -> Iterator[tuple[Any, Any]]:
         looked.append(1)
-        return run_all(*args, **rest)
+        return run_fetched(*args, **rest)
 
-    monkeypatch.setattr("dfpipe.preprocess.jobs.run_all", counted)
+    monkeypatch.setattr("dfpipe.preprocess.jobs.run_fetched", counted)
 
     def again(config: Config = small_config) -> tuple[int, int]:
         summary = extract([], [tmp_path / "in"], tmp_path / "out", config, engine="serial")
