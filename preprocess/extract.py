@@ -24,7 +24,7 @@ from dfpipe.preprocess.publish import Summary, publish
 from dfpipe.preprocess.readers import check_size
 from dfpipe.progress import Progress
 from dfpipe.types import MediaItem
-from dfpipe.workers import run_all
+from dfpipe.workers import Engine, run_all
 
 LEDGER = "ledger.sqlite"
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
@@ -44,7 +44,7 @@ def extract(
     out: Path,
     config: Config,
     *,
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int = 0,
     limit: int = 0,
     shard: tuple[int, int] = (1, 1),
@@ -93,7 +93,7 @@ def dry_run(
     out: Path,
     config: Config,
     *,
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int = 0,
     limit: int = 0,
     shard: tuple[int, int] = (1, 1),
