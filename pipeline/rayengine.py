@@ -122,7 +122,7 @@ class Crew:
             UsageError: Ray is not installed, or the cluster cannot be reached.
         """
         if self._ray is None:
-            self._ray = self._exits.enter_context(_connected(self.cluster, self.workers))
+            self._ray = self._exits.enter_context(connected(self.cluster, self.workers))
             self._began = time.monotonic()
             self._work = packed(self.task, self.setup)
         self.pending += 1
@@ -314,7 +314,7 @@ def path_of(item: Any) -> Path | None:
 
 
 @contextlib.contextmanager
-def _connected(cluster: Cluster, workers: int) -> Iterator[Any]:
+def connected(cluster: Cluster, workers: int) -> Iterator[Any]:
     """Ray, connected: to what this process is connected to already, the cluster that was named, or one of our own.
 
     Raises:
