@@ -320,13 +320,18 @@ def connected(cluster: Cluster, workers: int) -> Iterator[Any]:
     Raises:
         UsageError: Ray is not installed, or the cluster cannot be reached.
     """
+    address = cluster.address or os.environ.get("RAY_ADDRESS") or ""
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"{address} is for Ray Client, which dfpipe does not use: run this on a node of the cluster, with --address auto "
+            "or HOST:PORT of its head"
+        )
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     ray = _ray()
     if ray.is_initialized():
         yield ray
         return
-    address = cluster.address or os.environ.get("RAY_ADDRESS") or ""
     session = _joined(ray, address) if address else _started(ray, cluster, workers)
     try:
         yield ray
@@ -346,11 +351,6 @@ def _ray() -> Any:
 
 
 def _joined(ray: Any, address: str) -> None:
-    if address.startswith("ray://"):
-        raise UsageError(
-            f"{address} is for Ray Client, which dfpipe does not use: run this on a node of the cluster, with --address auto "
-            "or HOST:PORT of its head"
-        )
     _init(ray, f"cannot join the Ray cluster at {address}", address=address)
     log.info("ray: joined the cluster at %s", address)
 
