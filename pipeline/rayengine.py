@@ -246,7 +246,9 @@ class Crew:
             reference, errand = member.errands[0]
             try:
                 answer = self._ray.get(reference)
-            except self._ray.exceptions.RayTaskError as error:  # not the input's fault: what we sent cannot be read there
+            except (
+                self._ray.exceptions.RayTaskError
+            ) as error:  # not the input's fault: what we sent cannot be read there
                 raise ResourceError(f"a worker on {member.node} failed: {_why(error)}") from error
             except self._ray.exceptions.RayError as error:
                 yield from self._bury(member, error)
@@ -390,7 +392,9 @@ def _init(ray: Any, failure: str, **how: Any) -> Any:
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
         raise UsageError(f"{failure}: {_why(error)}") from error
     finally:
-        with contextlib.suppress(ValueError):  # only the main thread may set handlers, and Ray leaves them alone elsewhere
+        with contextlib.suppress(
+            ValueError
+        ):  # only the main thread may set handlers, and Ray leaves them alone elsewhere
             for which, handler in handlers.items():
                 signal.signal(which, handler)
 
@@ -399,5 +403,3 @@ def _why(error: BaseException) -> str:
     """The part of Ray's long messages that says what happened: their last line that says anything."""
     told = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {told[-1]}" if told else type(error).__name__
-
-

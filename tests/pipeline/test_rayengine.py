@@ -205,13 +205,13 @@ def test_the_driver_is_stopped_then_killed_then_started_again(few: Path, undistu
         deadline = time.monotonic() + 120
         while len(list((out / "crops").glob("*/*"))) < wanted and time.monotonic() < deadline and run.poll() is None:
             time.sleep(0.02)
-        below = descendants(run.pid)
-        assert len(below) > 4  # of Ray, actors, and their children
+        below = {pid for pid in descendants(run.pid) if works(pid)}
+        assert len(below) >= 3  # two actors, and the child that has answered
         run.send_signal(how)
         assert run.wait(60) == code
-        while living(below) and time.monotonic() < deadline:
+        while any(map(works, below)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert not living(below)
+        assert not any(map(works, below))
     last = subprocess.run(command, check=True, capture_output=True, text=True)
     told = json.loads(last.stdout)  # nothing else is written there
     assert told["inputs"] == 6
@@ -235,16 +235,13 @@ def descendants(pid: int) -> set[int]:
     return found - {pid}
 
 
-def living(pids: set[int]) -> set[int]:
-    """Those that are there and no zombies."""
-    found = set()
-    for pid in pids:
-        try:
-            if Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                found.add(pid)
-        except OSError:
-            continue
-    return found
+def works(pid: int) -> bool:
+    """Whether a process is there and an actor or its child. Of Ray's own, two helpers outlive a killed driver by 60 s."""
+    try:
+        words = Path("/proc", str(pid), "cmdline").read_text()  # empty if it is dead and nobody has asked about it
+    except OSError:
+        return False
+    return "ray::Worker" in words or "spawn_main" in words
 
 
 # ---- what needs no cluster -------------------------------------------------------------------------------------------

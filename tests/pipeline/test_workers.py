@@ -152,9 +152,9 @@ def test_a_child_that_leaves_with_code_0_is_missed_at_once() -> None:
     assert time.monotonic() - begun < 30
 
 
-def test_a_task_may_ask_for_more_time_and_gets_so_much_at_most(killing: str) -> None:
+def test_a_task_may_ask_for_more_time_and_gets_so_much_at_most() -> None:
     bounds = LimitsConfig(seconds=1, seconds_at_most=4)
-    found = results(slow, [(60.0, 2.0), (60.0, 30.0), (0.5, 2.0)], engine=killing, workers=3, bounds=bounds)
+    found = results(slow, [(60.0, 2.0), (60.0, 30.0), (0.5, 2.0)], workers=3, bounds=bounds)
     assert found[60.0, 2.0] is None
     assert "longer than 4 s" in str(found[60.0, 30.0])
     assert isinstance(found[0.5, 2.0], MediaTimeout)
