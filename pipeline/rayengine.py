@@ -204,7 +204,7 @@ class Crew:
         else:
             ready = set()
             time.sleep(timeout)
-        found = []
+        found: list[tuple[Any, Any]] = []
         for member in list(self._members):
             if not member.node:
                 self._welcome(member, ready)
@@ -325,8 +325,8 @@ def connected(cluster: Cluster, workers: int) -> Iterator[Any]:
     address = cluster.address or os.environ.get("RAY_ADDRESS") or ""
     if address.startswith("ray://"):
         raise UsageError(
-            f"{address} is for Ray Client, which dfpipe does not use: run this on a node of the cluster, with --address auto "
-            "or HOST:PORT of its head"
+            f"{address} is for Ray Client, which dfpipe does not use: run this on a node of the cluster, with --address "
+            "auto or HOST:PORT of its head"
         )
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -334,7 +334,12 @@ def connected(cluster: Cluster, workers: int) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    session = _joined(ray, address) if address else _started(ray, cluster, workers)
+    session = None  # the folder of the logs of a cluster of our own
+    if address:
+        _init(ray, f"cannot join the Ray cluster at {address}", address=address)
+        log.info("ray: joined the cluster at %s", address)
+    else:
+        session = _start(ray, cluster, workers)
     try:
         yield ray
     finally:
@@ -352,12 +357,7 @@ def _ray() -> Any:
     return ray
 
 
-def _joined(ray: Any, address: str) -> None:
-    _init(ray, f"cannot join the Ray cluster at {address}", address=address)
-    log.info("ray: joined the cluster at %s", address)
-
-
-def _started(ray: Any, cluster: Cluster, workers: int) -> Path:
+def _start(ray: Any, cluster: Cluster, workers: int) -> Path:
     """Starts a cluster on this machine; returns the folder of its logs.
 
     Its ports can be reached from the network, and who may use them may run anything here. Since 2.59 Ray asks for a token
