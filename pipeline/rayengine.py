@@ -13,6 +13,7 @@ import pickle
 import secrets
 import shutil
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,12 +26,13 @@ from dfpipe.config import LimitsConfig
 from dfpipe.errors import MediaCrashed, MediaTimeout, ResourceError, UsageError
 from dfpipe.pool import MAX_FAILED_STARTS, MAX_TRIES, START_S, Errand
 from dfpipe.rayworker import Failed, Unseen, Worker, packed
-from dfpipe.signals import STOPS
+from dfpipe.signals import STOPS, Terminated
 
 AHEAD = 2  # inputs at an actor: one at work, one already there when it is done
 LOOK_S = 1.0  # between two looks at what is overdue
 GROWTH_S = 5.0  # between two looks at how large the cluster is
 PATIENCE_S = 60.0  # without any actor, until the user is told
+REACH_S = 10.0  # for the head of a cluster to take a connection
 CLOSE_S = 5.0  # for actors to tidy up
 # Of the object store of a cluster of our own, bytes: Ray wants 79 MB at least; results on their way are 6 MB for the 32
 # crops of a clip, AHEAD of them per actor, and Ray writes to disk what does not fit.
@@ -323,17 +325,17 @@ def connected(cluster: Cluster, workers: int) -> Iterator[Any]:
         UsageError: Ray is not installed, or the cluster cannot be reached.
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS") or ""
-    if address.startswith("ray://"):
-        raise UsageError(
-            f"{address} is for Ray Client, which dfpipe does not use: run this on a node of the cluster, with --address "
-            "auto or HOST:PORT of its head"
-        )
+    if address:
+        _check_address(address)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     ray = _ray()
     if ray.is_initialized():
         yield ray
         return
+    ray._private.worker._worker_logs_enabled = (
+        False  # of lost actors it tells on stdout, which `--json` needs for itself
+    )
     session = None  # the folder of the logs of a cluster of our own
     if address:
         _init(ray, f"cannot join the Ray cluster at {address}", address=address)
@@ -355,6 +357,28 @@ def _ray() -> Any:
     except ImportError as error:
         raise UsageError("the engine ray needs Ray: pip install 'dfpipe[ray]'") from error
     return ray
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would try for minutes where nobody answers.
+
+    Raises:
+        UsageError: Nobody listens there, or for another kind of driver.
+    """
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"{address} is for Ray Client, which dfpipe does not use: run this on a node of the cluster, with --address "
+            "auto or HOST:PORT of its head"
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host, int(port)), REACH_S).close()
+    except OSError as error:
+        raise UsageError(
+            f"cannot reach a Ray cluster at {address} ({error}): is it the address of its head, as `ray start --head` tells?"
+        ) from error
 
 
 def _start(ray: Any, cluster: Cluster, workers: int) -> Path:
@@ -389,6 +413,8 @@ def _init(ray: Any, failure: str, **how: Any) -> Any:
     handlers = {which: signal.getsignal(which) for which in STOPS}
     try:
         return ray.init(log_to_driver=False, logging_level=logging.ERROR, **how)
+    except SystemExit as error:  # that handler of Ray's
+        raise Terminated from error
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
         raise UsageError(f"{failure}: {_why(error)}") from error
     finally:
@@ -400,6 +426,6 @@ def _init(ray: Any, failure: str, **how: Any) -> Any:
 
 
 def _why(error: BaseException) -> str:
-    """The part of Ray's long messages that says what happened: their last line that says anything."""
+    """Of Ray's long messages what happened: the first sentence of the last line that says anything."""
     told = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {told[-1]}" if told else type(error).__name__
+    return f"{type(error).__name__}: {told[-1].split('. ')[0]}" if told else type(error).__name__

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -109,11 +110,15 @@ def test_results_come_as_through_a_pipe() -> None:
 
 
 @on_two_cores
-def test_a_thousand_with_a_poison_and_a_hang() -> None:
+def test_a_thousand_with_a_poison_and_a_hang(capfd: pytest.CaptureFixture[str]) -> None:
     found = results(mostly_cheap, list(range(1000)), bounds=LimitsConfig(seconds=3))
-    assert isinstance(found.pop(200), MediaCrashed)
+    crashed = found.pop(200)
+    assert isinstance(crashed, MediaCrashed)
+    assert "the worker that had it died 2 times" in str(crashed)
     assert isinstance(found.pop(700), MediaTimeout)
     assert found == {n: n for n in range(1000) if n not in (200, 700)}
+    time.sleep(1)  # Ray tells of dead workers when it comes to it
+    assert capfd.readouterr().out == ""
 
 
 def mostly_cheap(number: int) -> int:
@@ -258,6 +263,10 @@ def test_addresses_that_cannot_be() -> None:
     pytest.importorskip("ray")
     with pytest.raises(UsageError, match="Ray Client"):
         list(run_all(abs, [-1], setup=NOTHING, engine=Cluster("ray://head:10001")))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(UsageError, match=f"cannot reach a Ray cluster at {address}"):
+        list(run_all(abs, [-1], setup=NOTHING, engine=Cluster(address)))
     for words in (["--address", "auto"], ["--gpus-per-worker", "0.5"]):
         told = CliRunner().invoke(main, ["infer", "x.mp4", *words])
         assert told.exit_code == 2
