@@ -333,9 +333,7 @@ def connected(cluster: Cluster, workers: int) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    ray._private.worker._worker_logs_enabled = (
-        False  # of lost actors it tells on stdout, which `--json` needs for itself
-    )
+    ray._private.worker._worker_logs_enabled = False  # else it tells of lost actors on stdout, where --json writes
     session = None  # the folder of the logs of a cluster of our own
     if address:
         _init(ray, f"cannot join the Ray cluster at {address}", address=address)
