@@ -414,7 +414,10 @@ def _init(ray: Any, failure: str, **how: Any) -> Any:
     except SystemExit as error:  # that handler of Ray's
         raise Terminated from error
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
-        raise UsageError(f"{failure}: {_why(error)}") from error
+        raise UsageError(
+            f"{failure}: {_why(error)}. A cluster that wants a token is joined with RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN or a file ~/.ray/auth_token; its nodes need the same Python and Ray"
+        ) from error
     finally:
         with contextlib.suppress(
             ValueError
