@@ -36,6 +36,7 @@ from dfpipe.preprocess.looks import luma_of, sharpness_of
 from dfpipe.sandbox import give_back_memory
 from dfpipe.train.openmodel import Model, open_model
 from dfpipe.types import FaceCrop, Frame, FrameScore, Image, Rule, State, Verdict, VerdictKind
+from dfpipe.workers import Engine
 
 if TYPE_CHECKING:
     from dfpipe.infer.scorer import Scorer
@@ -118,7 +119,7 @@ class Detector:
         return next(iter(self.judge_all([path], workers=1)))
 
     def judge_all(
-        self, paths: Iterable[str | Path | Upload], engine: str = "local", workers: int = 0
+        self, paths: Iterable[str | Path | Upload], engine: Engine = "local", workers: int = 0
     ) -> Iterator[Verdict]:
         """Judges files, yielding verdicts as they come, in any order. A broken file gets an ERROR; the others go on.
 
@@ -133,7 +134,7 @@ class Detector:
     def examine(
         self,
         uploads: Iterable[Upload | None],
-        engine: str = "local",
+        engine: Engine = "local",
         workers: int = 0,
         on_faces: Callable[[Upload], object] | None = None,
         looked: Path | None = None,

@@ -32,6 +32,7 @@ from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.looks import THUMB, Fault, jpeg_uri, read_crop, sheet
 from dfpipe.preprocess.manifest import MANIFEST, Manifest, read_inputs, read_manifest
 from dfpipe.types import Image
+from dfpipe.workers import Engine
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Options:
     resamples: int = RESAMPLES
     any_crops: bool = False  # also crops that do not fit the model
     leaks: str = "refuse"  # what to do with inputs that the model was trained on: one of `LEAKS`
-    engine: str = "local"
+    engine: Engine = "local"
     workers: int = 0
     limit: int = 0  # inputs at most; 0 = all
     ensemble: str = ""  # also all models as one: a key of `ENSEMBLES`

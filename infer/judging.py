@@ -23,7 +23,7 @@ from dfpipe.infer.report import OVERLAY, PAGE, write_report
 from dfpipe.infer.verdicts import Facts, Line, VerdictFolder, folder_name, to_json
 from dfpipe.names import as_text
 from dfpipe.types import State
-from dfpipe.workers import run_all
+from dfpipe.workers import Engine, run_all
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Options:
     heatmap: bool = False
     overlay: bool = False
     redo: tuple[str, ...] = ()  # states that are judged again
-    engine: str = "local"
+    engine: Engine = "local"
     workers: int = 0
 
 
@@ -220,7 +220,8 @@ def _overlay(judged: Judged, folder: Path, detector: Detector, options: Options)
         limits=detector.limits.patient(OVERLAY_PATIENCE),
     )
     task = partial(_draw, judged.upload)
-    ((_, note),) = run_all(task, [job], setup=start_overlay, engine=options.engine, workers=1, bounds=job.limits)
+    here = "serial" if options.engine == "serial" else "local"  # where the folder is, whatever reads the inputs
+    ((_, note),) = run_all(task, [job], setup=start_overlay, engine=here, workers=1, bounds=job.limits)
     if isinstance(note, MediaError):
         out.unlink(missing_ok=True)
         log.warning("%s: no overlay: %s", judged.upload, note)

@@ -71,7 +71,7 @@ def extract(
     limit: int,
     dry_run: bool,
     workers: int,
-    engine: str,
+    engine: Any,
     as_json: bool,
     config: Any,
     recipe: str,

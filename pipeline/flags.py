@@ -47,11 +47,44 @@ def settings(command: F) -> F:
 
 
 def running(command: F) -> F:
-    """--workers, --engine."""
-    command = click.option(
-        "--engine", default="local", metavar="NAME", help="local (killable processes) or serial (for debugging)."
-    )(command)
-    return click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0 = one per core.")(command)
+    """--workers, --engine, --address, --gpus-per-worker: arrive as `workers` and `engine`, see `dfpipe.workers.run_all`."""
+
+    @click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0 = one per core.")
+    @click.option(
+        "--engine",
+        default="local",
+        metavar="NAME",
+        help="local (killable processes), ray (such processes on every node of a Ray cluster; all nodes must see the inputs "
+        "under the same path), or serial (for debugging).",
+    )
+    @click.option(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="Of a Ray cluster that is there.  [default: RAY_ADDRESS, else one of its own on this machine]",
+    )
+    @click.option(
+        "--gpus-per-worker",
+        "gpus",
+        type=click.FloatRange(0),
+        metavar="SHARE",
+        help="Of a GPU, reserved by each worker of --engine ray.  [default: 0]",
+    )
+    @functools.wraps(command)
+    def wrapped(engine: str, address: str | None, gpus: float | None, **rest: Any) -> Any:
+        return command(engine=_engine(engine, address, gpus), **rest)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _engine(name: str, address: str | None, gpus: float | None) -> Any:
+    from dfpipe.errors import UsageError
+    from dfpipe.rayengine import Cluster
+
+    if name == "ray":
+        return Cluster(address, gpus or 0.0)
+    if address is not None or gpus is not None:
+        raise UsageError("--address and --gpus-per-worker belong to --engine ray")
+    return name
 
 
 def voice(command: F) -> F:

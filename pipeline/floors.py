@@ -33,6 +33,9 @@ FLOORS = (
     Floor("python-multipart", "0.0.31", "CVE-2026-40347, CVE-2026-42561, CVE-2026-53540 (uploads without end)"),
     Floor("starlette", "1.5.1", "CVE-2025-62727 (Range headers of quadratic cost) and Range headers without end"),
     Floor("h11", "0.16", "CVE-2025-43859 (smuggled chunks)"),
+    Floor(
+        "ray", "2.59", "CVE-2025-62593, CVE-2023-48022 (whoever reaches its ports runs code; now a token is asked for)"
+    ),
     Floor("scikit-learn", "1.5", "CVE-2024-5206 (a vectoriser keeps words it should forget; dfpipe uses none)"),
     Floor("tqdm", "4.66.3", "CVE-2024-34062 (its own command line runs code; dfpipe calls none)"),
 )

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class _Errand:
+class Errand:
     """One input on its way."""
 
     item: Any
@@ -66,10 +66,10 @@ class _Worker:
     began: float = 0.0
     allowed: float = 0.0  # s
     starved: float = 0.0  # s without a core, before the errand began
-    errand: _Errand | None = None
+    errand: Errand | None = None
     done: int = 0  # errands
 
-    def begin(self, errand: _Errand, seconds: float) -> None:
+    def begin(self, errand: Errand, seconds: float) -> None:
         """Sends an errand; from here on its time counts."""
         errand.tries += 1
         self.errand, self.allowed, self.began = errand, seconds, time.monotonic()
@@ -117,7 +117,7 @@ class Pool:
     size: int
     pending: int = 0  # inputs that were given and have not come back
     _workers: list[_Worker] = field(default_factory=list)
-    _todo: deque[_Errand] = field(default_factory=deque)
+    _todo: deque[Errand] = field(default_factory=deque)
     _results: SimpleQueue[tuple[Any, Any]] = field(default_factory=SimpleQueue)
     _failure: BaseException | None = None  # after which nothing can succeed
     _stopping: bool = False
@@ -142,10 +142,15 @@ class Pool:
         self._bell.close()
         self._scratch.close()
 
+    @property
+    def room(self) -> int:
+        """How many more inputs are wanted: the next one shall be there when a child is done."""
+        return 2 * self.size - self.pending
+
     def give(self, item: Any) -> None:
         """Takes one more input in hand."""
         self.pending += 1
-        self._todo.append(_Errand(item))
+        self._todo.append(Errand(item))
         self._ring()
 
     def results(self, block: bool) -> list[tuple[Any, Any]]:

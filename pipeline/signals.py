@@ -26,11 +26,16 @@ def stoppable() -> Iterator[None]:
         yield  # only the main thread may set handlers
         return
     before = {which: signal.getsignal(which) for which in STOPS}
+    _came.clear()
     for which, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(which, _first)
     try:
         yield
+    except KeyboardInterrupt as error:  # a library that waits in C may raise its own in place of ours, as Ray does
+        if signal.SIGTERM in _came and not isinstance(error, Terminated):
+            raise Terminated from error
+        raise
     finally:
         for which, handler in before.items():
             if signal.getsignal(which) is _first:  # after a first signal the second ends at once, to the very end
@@ -43,7 +48,11 @@ def as_usual() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+_came: set[int] = set()  # signals
+
+
 def _first(number: int, _: FrameType | None) -> None:
+    _came.add(number)
     for which in STOPS:
         signal.signal(which, _second)
     with contextlib.suppress(OSError):

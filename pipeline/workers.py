@@ -7,15 +7,18 @@ whatever happens to the child, the input ends in one state and the others go on.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from multiprocessing import current_process
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from dfpipe.child import is_child
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import DfpipeError, MediaError, TooLargeMedia, UsageError, choose
 from dfpipe.pool import UNGUARDED, Pool
+from dfpipe.rayengine import Cluster, Crew
 
 Input = TypeVar("Input")
+Engine: TypeAlias = str | Cluster
 
 
 def run_all(
@@ -23,7 +26,7 @@ def run_all(
     inputs: Iterable[Input | None],
     *,
     setup: Callable[[], None],
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int = 0,
     bounds: LimitsConfig | None = None,
     meanwhile: Callable[[], None] | None = None,
@@ -36,20 +39,22 @@ def run_all(
             is in flight goes on, and the next input is asked for again at once, so a source that waits for inputs may
             sleep a little before each None.
         setup: Module-level function called once in every process before its first input, to load networks.
-        engine: A key of `ENGINES`. Inside one of its own processes everything is worked on in that process.
-        workers: Processes; 0 = one per core.
+        engine: A key of `ENGINES`, or a Ray cluster. Inside one of its own processes everything is worked on in that
+            process.
+        workers: Processes; 0 = one per core, of this machine or the cluster.
         bounds: What one input may cost; `serial` cannot enforce them.
         meanwhile: Called once, here, when the first processes are starting; not where there is no input. It loads what is
             needed for their results.
 
     Raises:
         ConfigError: Unknown engine.
+        UsageError: The Ray cluster cannot be had, or one of its nodes does not see an input.
         DfpipeError: `setup` failed.
     """
-    runner = choose(ENGINES, engine, "engine")
+    runner = partial(_on_cluster, engine) if isinstance(engine, Cluster) else choose(ENGINES, engine, "engine")
     if is_child():  # it may start no process, and need not
         runner = _serial
-    return runner(task, inputs, setup, workers or default_workers(), bounds or LimitsConfig(), meanwhile or _nothing)
+    return runner(task, inputs, setup, workers, bounds or LimitsConfig(), meanwhile or _nothing)
 
 
 def isolated(task: Callable[[Input], Any], item: Input, bounds: LimitsConfig | None = None) -> Any:
@@ -115,10 +120,29 @@ def _local(
 ) -> Iterator[tuple[Input, Any]]:
     """In child processes of this machine that are killed at their limits."""
     _check_main()
+    return _through(Pool(task, setup, bounds, workers or default_workers()), inputs, meanwhile)
+
+
+def _on_cluster(
+    cluster: Cluster,
+    task: Callable[[Input], Any],
+    inputs: Iterable[Input | None],
+    setup: Callable[[], None],
+    workers: int,
+    bounds: LimitsConfig,
+    meanwhile: Callable[[], None],
+) -> Iterator[tuple[Input, Any]]:
+    """In such child processes on the nodes of a Ray cluster."""
+    return _through(Crew(cluster, task, setup, bounds, workers), inputs, meanwhile)
+
+
+def _through(
+    pool: Pool | Crew, inputs: Iterable[Input | None], meanwhile: Callable[[], None]
+) -> Iterator[tuple[Input, Any]]:
     source, waiting = _Source(inputs), True
-    with Pool(task, setup, bounds, workers) as pool:
+    with pool:
         while True:
-            for item in source.take(2 * workers - pool.pending):
+            for item in source.take(lambda: pool.room):
                 pool.give(item)
             if waiting and pool.pending:
                 meanwhile()
@@ -131,7 +155,11 @@ def _local(
                 yield item, outcome
 
 
-ENGINES: dict[str, Callable[..., Iterator[tuple[Any, Any]]]] = {"serial": _serial, "local": _local}
+ENGINES: dict[str, Callable[..., Iterator[tuple[Any, Any]]]] = {
+    "serial": _serial,
+    "local": _local,
+    "ray": partial(_on_cluster, Cluster()),
+}
 
 
 class _Source(Generic[Input]):
@@ -142,10 +170,10 @@ class _Source(Generic[Input]):
         self.ended = False
         self.idle = False  # it said "nothing for now" when it was asked last
 
-    def take(self, count: int) -> Iterator[Input]:
-        """At most so many inputs, fewer where there are none for now."""
+    def take(self, room: Callable[[], int]) -> Iterator[Input]:
+        """Inputs as long as there is room for them, fewer where there are none for now."""
         self.idle = False
-        for _ in range(count):
+        while room() > 0:
             try:
                 item = next(self._inputs)
             except StopIteration:

@@ -28,6 +28,7 @@ from dfpipe.preprocess.readers import check_size
 from dfpipe.progress import Progress
 from dfpipe.store import Url, get
 from dfpipe.types import MediaItem
+from dfpipe.workers import Engine
 
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
 
@@ -46,7 +47,7 @@ def extract(
     out: Path | Url,
     config: Config,
     *,
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int = 0,
     limit: int = 0,
     shard: tuple[int, int] = (1, 1),
@@ -106,7 +107,7 @@ def dry_run(
     out: Path | Url,
     config: Config,
     *,
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int = 0,
     limit: int = 0,
     shard: tuple[int, int] = (1, 1),

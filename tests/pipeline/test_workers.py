@@ -35,14 +35,12 @@ def results(task: Any, inputs: list[Any], **rest: Any) -> dict[Any, Any]:
     return dict(run_all(task, inputs, setup=NOTHING, **rest))
 
 
-@pytest.mark.parametrize("engine", ["serial", "local"])
 def test_every_input_gets_its_result(engine: str) -> None:
     assert results(math.factorial, list(range(20)), engine=engine, workers=2) == {
         n: math.factorial(n) for n in range(20)
     }
 
 
-@pytest.mark.parametrize("engine", ["serial", "local"])
 def test_a_source_may_have_nothing_for_now(engine: str) -> None:
     """What came before is finished while the source waits: it asks for results before it gives the next input."""
     found: dict[int, int] = {}
@@ -62,7 +60,6 @@ def test_a_source_may_have_nothing_for_now(engine: str) -> None:
     assert time.monotonic() < deadline
 
 
-@pytest.mark.parametrize("engine", ["serial", "local"])
 def test_the_parent_prepares_itself_meanwhile(engine: str) -> None:
     """Once, before the first result is waited for; not where there is no input."""
     calls: list[int] = []
@@ -79,9 +76,9 @@ def test_the_parent_prepares_itself_meanwhile(engine: str) -> None:
     assert calls == [1 if engine == "local" else 0]
 
 
-def test_what_fails_meanwhile_ends_the_run() -> None:
+def test_what_fails_meanwhile_ends_the_run(killing: str) -> None:
     with pytest.raises(UsageError, match="no such device"):
-        results(time.sleep, [60.0], workers=1, meanwhile=refuse)
+        results(time.sleep, [60.0], engine=killing, workers=1, meanwhile=refuse)
     assert not active_children()
 
 
@@ -89,26 +86,26 @@ def refuse() -> None:
     raise UsageError("no such device")
 
 
-def test_a_hanging_child_is_killed_and_the_others_go_on() -> None:
-    found = results(time.sleep, [0.0, 60.0, 0.1], workers=2, bounds=LimitsConfig(seconds=2))
+def test_a_hanging_child_is_killed_and_the_others_go_on(killing: str) -> None:
+    found = results(time.sleep, [0.0, 60.0, 0.1], engine=killing, workers=2, bounds=LimitsConfig(seconds=2))
     assert isinstance(found.pop(60.0), MediaTimeout)
     assert found == {0.0: None, 0.1: None}
 
 
-def test_a_segmentation_fault_is_one_input_s_state() -> None:
-    found = results(ctypes.string_at, [0, b"fine"], workers=1)
+def test_a_segmentation_fault_is_one_input_s_state(killing: str) -> None:
+    found = results(ctypes.string_at, [0, b"fine"], engine=killing, workers=1)
     assert isinstance(found[0], MediaCrashed)
     assert "SIGSEGV" in str(found[0])
     assert found[b"fine"] == b"fine"
 
 
-def test_a_child_that_leaves_in_silence_is_a_crash() -> None:
-    found = results(os._exit, [3], workers=1)
+def test_a_child_that_leaves_in_silence_is_a_crash(killing: str) -> None:
+    found = results(os._exit, [3], engine=killing, workers=1)
     assert isinstance(found[3], MediaCrashed)
 
 
-def test_memory_is_bounded() -> None:
-    found = results(bytearray, [8_000_000_000, 10], workers=1, bounds=LimitsConfig(memory_gb=1))
+def test_memory_is_bounded(killing: str) -> None:
+    found = results(bytearray, [8_000_000_000, 10], engine=killing, workers=1, bounds=LimitsConfig(memory_gb=1))
     assert isinstance(found[8_000_000_000], TooLargeMedia)
     assert found[10] == bytearray(10)
 
@@ -128,16 +125,16 @@ def keep_address_space(size: int) -> int:
 kept: list[mmap.mmap] = []
 
 
-def test_a_bug_met_on_one_input_does_not_stop_the_others() -> None:
-    found = results(math.sqrt, [-1, 4], workers=1)
+def test_a_bug_met_on_one_input_does_not_stop_the_others(killing: str) -> None:
+    found = results(math.sqrt, [-1, 4], engine=killing, workers=1)
     assert isinstance(found[-1], MediaCrashed)
     assert "ValueError" in str(found[-1])
     assert found[4] == 2
 
 
-def test_a_child_that_holds_the_interpreter_s_lock_is_killed() -> None:
+def test_a_child_that_holds_the_interpreter_s_lock_is_killed(killing: str) -> None:
     begun = time.monotonic()
-    found = results(hang_with_the_lock, [60, 0], workers=1, bounds=LimitsConfig(seconds=1))
+    found = results(hang_with_the_lock, [60, 0], engine=killing, workers=1, bounds=LimitsConfig(seconds=1))
     assert isinstance(found[60], MediaTimeout)
     assert found[0] == 0
     assert time.monotonic() - begun < 30
@@ -345,8 +342,8 @@ def own_pid(_: int) -> int:
     return os.getpid()
 
 
-def test_a_result_that_cannot_be_sent_is_a_bug_of_that_input() -> None:
-    found = results(unsendable, [0, 1], workers=1)
+def test_a_result_that_cannot_be_sent_is_a_bug_of_that_input(killing: str) -> None:
+    found = results(unsendable, [0, 1], engine=killing, workers=1)
     assert isinstance(found[0], MediaCrashed)
     assert "please report" in str(found[0])
     assert found[1] == 1
@@ -357,10 +354,10 @@ def unsendable(number: int) -> Any:
     return number or (n for n in range(3))
 
 
-def test_a_full_disk_in_a_child_ends_the_run() -> None:
+def test_a_full_disk_in_a_child_ends_the_run(killing: str) -> None:
     """It is no fault of the input, which must not get a state for it."""
     with pytest.raises(ResourceError, match="no space"):
-        results(disk_full, [1, 2], workers=1)
+        results(disk_full, [1, 2], engine=killing, workers=1)
 
 
 def disk_full(_: int) -> None:
@@ -368,15 +365,15 @@ def disk_full(_: int) -> None:
     raise ResourceError("no space left")
 
 
-def test_a_child_that_dies_while_it_starts_is_replaced(tmp_path: Path) -> None:
+def test_a_child_that_dies_while_it_starts_is_replaced(killing: str, tmp_path: Path) -> None:
     once = functools.partial(die_once, tmp_path / "died")
-    assert list(run_all(abs, [-1], setup=once, workers=1)) == [(-1, 1)]
+    assert list(run_all(abs, [-1], setup=once, engine=killing, workers=1)) == [(-1, 1)]
     assert (tmp_path / "died").exists()
 
 
-def test_children_that_always_die_while_they_start_end_the_run() -> None:
+def test_children_that_always_die_while_they_start_end_the_run(killing: str) -> None:
     with pytest.raises(ResourceError, match=r"died while it started \(SIGKILL\)"):
-        list(run_all(abs, [-1], setup=functools.partial(os.kill, 0, signal.SIGKILL), workers=1))
+        list(run_all(abs, [-1], setup=functools.partial(os.kill, 0, signal.SIGKILL), engine=killing, workers=1))
 
 
 def die_once(marker: Path) -> None:
@@ -386,9 +383,9 @@ def die_once(marker: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_set_up_that_fails_ends_the_run() -> None:
+def test_a_set_up_that_fails_ends_the_run(killing: str) -> None:
     with pytest.raises(ZeroDivisionError):
-        list(run_all(abs, [1], setup=functools.partial(divmod, 1, 0), workers=1))
+        list(run_all(abs, [1], setup=functools.partial(divmod, 1, 0), engine=killing, workers=1))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc who works")
