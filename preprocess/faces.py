@@ -190,8 +190,10 @@ def _apart(faces: Sequence[FaceBox], config: FacesConfig) -> list[FaceBox]:
 def _look(
     detector: FaceDetector, images: Sequence[Image], config: FacesConfig, longest_side: int
 ) -> list[list[FaceBox]]:
+    if not images:
+        return []
     small, factor = shrunk(images, longest_side)
-    height, width = small[0].shape[:2] if small else (0, 0)
+    height, width = small[0].shape[:2]
     return [
         sorted(
             (scaled(face, factor) for face in faces if usable(face, width, height)),

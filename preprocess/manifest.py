@@ -246,13 +246,15 @@ def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Reads a table of this version, with its columns in the types of `schema` and their bytes checked."""
     try:
         with path.open("rb") as file:  # pyarrow itself refuses names that are no UTF-8
-            table = pq.read_table(file, columns=schema.names)
-        version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-        if version != str(VERSION):
-            raise DataError(f"{path} has schema version {version}, this dfpipe reads {VERSION}: extract again")
-        if missing := [name for name in schema.names if name not in table.column_names and name not in _LATER]:
-            raise DataError(f"{path} lacks the columns {', '.join(missing)}: extract again")
-        there = [column for column in schema if column.name in table.column_names]
+            held = pq.ParquetFile(file)
+            version = (held.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode()
+            if version != str(VERSION):
+                raise DataError(f"{path} has schema version {version}, this dfpipe reads {VERSION}: extract again")
+            names = set(held.schema_arrow.names)
+            if missing := [name for name in schema.names if name not in names | _LATER]:
+                raise DataError(f"{path} lacks the columns {', '.join(missing)}: extract again")
+            there = [column for column in schema if column.name in names]
+            table = held.read([column.name for column in there])
         table = table.select([column.name for column in there]).cast(pa.schema(there))
         table.validate(full=True)  # texts that are no UTF-8, lists that reach out of their values
         return table

@@ -43,7 +43,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 2)
-    read(Path("sound.mp4"))  # loads the libraries
+    for reader in ("pyav", "decord"):  # loads the libraries
+        with open_video(Path("sound.mp4"), reader) as video:
+            list(video.frames([0]))
     read(Path("sound.png"))
     for path in sorted(Path().iterdir()):
         if stat.S_ISREG(path.lstat().st_mode) and os.fork() == 0:  # some kill the process that reads them
