@@ -184,7 +184,7 @@ def test_time_without_a_core_does_not_count(tmp_path: Path) -> None:
         for other in busy:
             other.kill()
             other.wait()
-    assert found[2.5] > 4.0
+    assert found[2.5] > 3.2  # s, more than its limit
     assert isinstance(late[60], MediaTimeout)
     assert time.monotonic() - begun < 30
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from dfpipe.demo import write_clip
 from dfpipe.types import Image
 
 VERDICTS = {"FAKE", "REAL", "UNCERTAIN"}
@@ -312,8 +314,10 @@ def test_a_report_that_cannot_be_written_fails_its_job_only(served: Any) -> None
 
 
 @pytest.mark.slow
-def test_jobs_are_deleted_in_every_state(served: Any, clip: Path) -> None:
-    running, queued = (served.upload(name, clip.read_bytes() + name.encode()) for name in ("first.mp4", "second.mp4"))
+def test_jobs_are_deleted_in_every_state(served: Any, tmp_path: Path) -> None:
+    write_clip(tmp_path / "slow.mp4", itertools.repeat(np.zeros((1080, 1920, 3), np.uint8), 64))  # a search in vain
+    slow = (tmp_path / "slow.mp4").read_bytes()
+    running, queued = (served.upload(name, slow + name.encode()) for name in ("first.mp4", "second.mp4"))
     assert served.client.get(f"{queued['links']['self']}/report").status_code == 409
     served.running(running["id"])
     readers = served.readers()
