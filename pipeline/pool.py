@@ -31,7 +31,7 @@ from dfpipe.sandbox import enforced
 
 MAX_TRIES = 2  # a crash may be the machine's fault once
 MAX_INPUTS_PER_PROCESS = (
-    2000  # then another takes over, as leaks of decoders add up; its start costs as much as 100 stills
+    5000  # then another takes over, as leaks of decoders add up; its start costs as much as 150 stills
 )
 MAX_FAILED_STARTS = 3  # one after the other
 START_S = 300.0  # for loading libraries and networks, from a slow disk
