@@ -1,8 +1,7 @@
 """Face crops to calibrated scores, on the CPU or a GPU."""
 
-import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -49,19 +48,6 @@ class Scorer:
                 self._halve(error)
         scores = probabilities(np.array(logits), self._card.calibration).tolist()
         return tuple(FrameScore(c.frame_index, c.time_s, c.track, p, c.box) for c, p in zip(crops, scores, strict=True))
-
-    @contextlib.contextmanager
-    def one_thread(self) -> Iterator[None]:
-        """Keeps to one core where the others are at the next inputs: more threads wait for one another most of the time.
-
-        Measured with two workers on two cores: 1.31 core-seconds a clip, against 0.58 with one thread.
-        """
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     def as_input(self, images: Image) -> Tensor:
         """Crops as the network takes them.

@@ -5,14 +5,12 @@ Networks", IEEE SPL 2016, as converted by facenet-pytorch, whose own `MTCNN` is 
 differences: pictures and windows are shrunk by OpenCV as bytes, not by torch as floats; all windows of all pictures pass
 through a network together; and a picture without any candidate gives an empty list instead of an error.
 
-What that is worth, in core-seconds for 32 frames of 640 x 360 px of a DFDC clip with one face (benchmarks/detection.py):
-see docs/performance.md.
+What that is worth: docs/performance.md.
 
 Arrays here: pictures uint8 RGB (H, W, 3); boxes (M, 4) as x1 y1 x2 y2 in px; `owner` (M,) says which of the N pictures a box
 belongs to.
 """
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 
 from dfpipe.preprocess.facenets import ONet, PNet, RNet
 from dfpipe.preprocess.suppression import batched_nms
+from dfpipe.threads import one_thread
 from dfpipe.types import FaceBox, Image
 
 PYRAMID_FACTOR = 0.709  # about sqrt(1/2): each level has half the area of the one before (Zhang et al.)
@@ -76,7 +75,9 @@ class MTCNN:
         """
         if not images:
             return []
-        with _one_thread():
+        # With more threads numbers are summed in another order, and boxes differ in their last digits. However many workers
+        # share the cores, boxes stay the same; clips are worked on side by side instead.
+        with one_thread():
             found = self._propose(images)
             found = self._refine(images, found)
             return self._decide(images, found)
@@ -164,20 +165,6 @@ def _pyramid(images: Sequence[Image], scales: Sequence[float]) -> Iterator[Image
 def _resized(image: Image, size: tuple[int, int]) -> Image:
     """Shrinks by area, which does not alias. `size` is (width, height)."""
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keeps boxes the same however many workers share the cores; clips are worked on side by side instead.
-
-    The number of threads sets the order in which numbers are summed, and another order gives other last digits.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def pyramid_scales(height: int, width: int, min_face: int) -> list[float]:
