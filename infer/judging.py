@@ -13,7 +13,7 @@ from typing import Any
 
 from dfpipe import __version__
 from dfpipe.config import to_mapping
-from dfpipe.errors import ConfigError, MediaError
+from dfpipe.errors import MediaError
 from dfpipe.files import atomic_folder, sha256_file
 from dfpipe.infer.detector import Detector, Judged
 from dfpipe.infer.drawing import Mark
@@ -21,6 +21,7 @@ from dfpipe.infer.inputs import Upload
 from dfpipe.infer.overlay import OverlayJob, overlay_task, start_overlay
 from dfpipe.infer.report import OVERLAY, PAGE, write_report
 from dfpipe.infer.verdicts import Facts, Line, VerdictFolder, folder_name, to_json
+from dfpipe.ledger import check_states
 from dfpipe.names import as_text
 from dfpipe.types import State
 from dfpipe.workers import Engine, run_all
@@ -74,9 +75,7 @@ def judge_into(
         from dfpipe.infer.heatmap import check_heatmap
 
         check_heatmap(detector.model.network, detector.model.card.image_size)
-    for state in options.redo:
-        if state not in set(State):
-            raise ConfigError(f"unknown state {state!r} for --redo; there are: {', '.join(State)}")
+    check_states(options.redo)
     with VerdictFolder(out, settings_of(detector, options)) as folder:
         queue = _Queue(folder, options.redo)
         for judged in detector.examine(queue.wanted(uploads), options.engine, options.workers):

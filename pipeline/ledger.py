@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dfpipe.errors import ResourceError, UsageError
+from dfpipe.errors import ResourceError, UsageError, choose
 from dfpipe.files import disk_errors
+from dfpipe.types import State
 
 LEDGER = "ledger.sqlite"  # its name in an output folder
 _SCHEMA_VERSION = 1
@@ -17,6 +18,17 @@ _FORGET = (
     "CREATE TRIGGER IF NOT EXISTS forget AFTER INSERT ON inputs BEGIN "
     f"DELETE FROM notes WHERE name = '{_PUBLISHED}'; END"
 )
+
+
+def check_states(redo: Iterable[str]) -> None:
+    """Refuses what is no state in which an input can end.
+
+    Raises:
+        ConfigError: There is no such state.
+    """
+    known = {str(state): state for state in State}
+    for state in redo:
+        choose(known, state, "state for --redo")
 
 
 class Ledger:

@@ -12,15 +12,15 @@ from typing import Any
 
 from dfpipe import __version__
 from dfpipe.config import Config, LimitsConfig, to_mapping
-from dfpipe.errors import ConfigError, MediaError, SourceError
+from dfpipe.errors import MediaError, SourceError
 from dfpipe.fetching import run_fetched
-from dfpipe.ledger import Ledger
+from dfpipe.ledger import Ledger, check_states
 from dfpipe.names import as_text
 from dfpipe.preprocess.facefinder import crop_scale_task, setup_of, typical_crop_scale
 from dfpipe.preprocess.remote import scan_url
 from dfpipe.preprocess.sources import Source, scan
 from dfpipe.store import Url
-from dfpipe.types import MediaItem, Origin, State
+from dfpipe.types import MediaItem, Origin
 
 log = logging.getLogger(__name__)
 
@@ -187,9 +187,7 @@ def _file_facts(item: MediaItem) -> list[int | str]:
 
 def unfinished(jobs: Sequence[Job], ledger: Ledger, redo: Sequence[str]) -> list[Job]:
     """The jobs that no earlier run finished with the same file and settings, and those whose state is to be redone."""
-    for state in redo:
-        if state not in set(State):
-            raise ConfigError(f"unknown state {state!r} for --redo; there are: {', '.join(State)}")
+    check_states(redo)
     again = {key for key, row in ledger.rows() if row["state"] in redo} if redo else set()
     finished = ledger.fingerprints()
     return [job for job in jobs if finished.get(job.key) != job.fingerprint or job.key in again]
