@@ -21,11 +21,18 @@ TERMINATED = 143  # as a shell tells of a program that ended by SIGTERM
 EXIT_CODES = """\b
 Exit codes: 0 all done; 1 a bug; 2 wrong usage, config or data; 3 some inputs
 failed, the rest is done; 4 no usable model file; 5 out of disk or memory;
-130 interrupted, 143 by SIGTERM. Whatever was finished before stays valid."""
+130 interrupted, 143 by SIGTERM. Whatever was finished before stays valid.
+
+Tab completion in bash: eval "$(_DFPIPE_COMPLETE=bash_source dfpipe)"
+"""
 
 
 class _Doors(click.Group):
     """Turns every error that dfpipe raises on purpose into one line and its exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which data flows through them."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
@@ -50,7 +57,7 @@ class _Doors(click.Group):
         ctx.exit(failure.exit_code)
 
 
-@click.group(cls=_Doors, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.group(cls=_Doors, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES.strip())
 @click.version_option(__version__, "--version", prog_name="dfpipe")
 def main() -> None:
     """Deepfake detection from clips and stills to verdicts that a person can check.
@@ -62,8 +69,9 @@ def main() -> None:
       dfpipe infer clip.mp4           a verdict with the model  -> verdicts/
 
     \b
-    No data yet?      dfpipe demo
-    Does it work here? dfpipe doctor
+    No data yet?        dfpipe demo
+    Does it work here?  dfpipe doctor
+    More on a command:  dfpipe COMMAND --help
     """
 
 

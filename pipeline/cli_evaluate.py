@@ -6,51 +6,70 @@ from typing import Any
 
 import click
 
-from dfpipe.flags import DATA, PATH, device_flag, json_flag, running, settings, voice
+from dfpipe.flags import (
+    DATA,
+    FILE,
+    PATH,
+    Number,
+    Whole,
+    data,
+    device_flag,
+    json_flag,
+    limit_flag,
+    out,
+    running,
+    settings,
+    voice,
+)
 
 EVALUATION, STRESS = Path("evaluation"), Path("stress")
 SPLIT = click.option(
-    "--split", default="test", show_default=True, help="train, validation, test or all, of extracted faces."
+    "--split",
+    type=click.Choice(["train", "validation", "test", "all"]),
+    default="test",
+    show_default=True,
+    help="Part of extracted faces to measure on.",
 )
-ANY_CROPS = click.option("--any-crops", is_flag=True, help="Also crops cut otherwise than the model wants them.")
+ANY_CROPS = click.option("--any-crops", is_flag=True, help="Take crops that are cut otherwise than the model wants.")
 LEAKS = click.option(
     "--leaks",
     type=click.Choice(["refuse", "drop", "keep"]),
     default="refuse",
     show_default=True,
-    help="What to do with inputs of sources that the model was trained on.",
+    help="What to do with inputs that the model was trained on.",
 )
-RESAMPLES = click.option(
-    "--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Of the bootstrap."
-)
-LIMIT = click.option("--limit", type=click.IntRange(0), default=0, help="At most so many inputs, spread evenly.")
+RESAMPLES = click.option("--resamples", type=Whole(1), default=1000, show_default=True, help="Draws of the bootstrap.")
 RECORD = click.option("--record", is_flag=True, help="Write the figures into the model file, for its model card.")
 
 
 @click.command()
 @click.argument("models", nargs=-1, type=PATH, metavar="[MODEL]...")
-@click.option("--data", type=PATH, help=f"Extracted faces, clips or stills.  [default: {DATA}]")
-@click.option("--scores", type=PATH, metavar="FILE", help="Measure this table of scores again; needs no model.")
-@click.option("--out", type=PATH, default=EVALUATION, show_default=True, help="Page, pictures, figures, scores.")
+@click.option("--data", type=PATH, show_default=str(DATA), help="Extracted faces, or labelled clips or stills.")
+@click.option("--scores", type=FILE, help="Table of scores to measure again; needs no model.")
+@out(EVALUATION, "page, pictures, figures, scores")
 @SPLIT
-@click.option("--ensemble", default="", metavar="HOW", help="All models as one too: mean-prob, mean-logit or stacked.")
+@click.option(
+    "--ensemble",
+    type=click.Choice(["mean-prob", "mean-logit", "stacked"]),
+    help="Measure all models joined to one, too.",
+)
 @ANY_CROPS
 @LEAKS
 @RESAMPLES
-@LIMIT
+@limit_flag
 @RECORD
+@settings
 @device_flag
 @running
 @json_flag
 @voice
-@settings
 def evaluate(
     models: tuple[Path, ...],
     data: Path | None,
     scores: Path | None,
     out: Path,
     split: str,
-    ensemble: str,
+    ensemble: str | None,
     any_crops: bool,
     leaks: str,
     resamples: int,
@@ -83,7 +102,7 @@ def evaluate(
         done = room.evaluate_scores(scores, out, resamples, config.seed)
     else:
         detectors = _detectors(models, device, config)
-        options = room.Options(split, resamples, any_crops, leaks, engine, workers, limit, ensemble)
+        options = room.Options(split, resamples, any_crops, leaks, engine, workers, limit, ensemble or "")
         done = room.evaluate(detectors, data or DATA, out, config, options)
         if record:
             room.record_all(done, detectors)
@@ -96,26 +115,45 @@ def evaluate(
 
 
 @click.command()
-@click.argument("model", type=PATH, metavar="MODEL")
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
-@click.option("--split", default="validation", show_default=True, help="What to fit on; train and test are refused.")
-@click.option("--out", type=PATH, metavar="FILE", help="Model file to write.  [default: MODEL itself]")
-@click.option("--method", default="platt", show_default=True, help="platt, temperature or isotonic.")
+@click.argument("model", type=FILE, metavar="MODEL")
+@data()
+@click.option("--out", type=FILE, show_default="MODEL itself", help="Model file to write.")
+@click.option(
+    "--split",
+    default="validation",
+    show_default=True,
+    metavar="NAME",
+    help="Split to fit on; train and test are refused.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["platt", "temperature", "isotonic"]),
+    default="platt",
+    show_default=True,
+    help="What turns scores into probabilities.",
+)
 @click.option(
     "--threshold",
     "rule",
     default="youden",
     show_default=True,
     metavar="RULE",
-    help="youden, f1, fpr=SHARE or cost=RATIO.",
+    help="Where FAKE begins: youden, f1, fpr=SHARE or cost=RATIO.",
 )
-@click.option("--error", type=float, default=0.1, show_default=True, help="Share of wrong answers outside the band.")
+@click.option(
+    "--error",
+    type=Number(0, 0.5, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Wrong answers outside the band at most, of 1.",
+)
 @ANY_CROPS
 @LEAKS
+@settings
 @device_flag
 @json_flag
 @voice
-@settings
 def calibrate(
     model: Path,
     data: Path,
@@ -131,7 +169,7 @@ def calibrate(
     config: Any,
     recipe: str,
 ) -> None:
-    """Fit calibration, threshold and uncertain band, into the model file.
+    """Fit calibration, threshold and band, into the model file.
 
     Fitted to clips of the validation split; outside the band, on either side,
     at most --error of the answers are wrong there. cost=5 means that calling a
@@ -181,21 +219,27 @@ def calibrate(
 
 
 @click.command()
-@click.argument("model", type=PATH, metavar="MODEL")
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Extracted faces, clips or stills.")
-@click.option("--out", type=PATH, default=STRESS, show_default=True, help="Page, charts, figures, scores.")
+@click.argument("model", type=FILE, metavar="MODEL")
+@data("Extracted faces, or labelled clips or stills.", type=PATH)
+@out(STRESS, "page, charts, figures, scores")
 @SPLIT
-@click.option("--only", default="", metavar="NAMES", help="Some of crf,downscale,blur,jpeg,noise,dark,bright,fps.")
+@click.option(
+    "--only",
+    default="",
+    show_default="all",
+    metavar="NAME,...",
+    help="Some of crf, downscale, blur, jpeg, noise, dark, bright, fps.",
+)
 @ANY_CROPS
 @LEAKS
 @RESAMPLES
-@LIMIT
+@limit_flag
 @RECORD
+@settings
 @device_flag
 @running
 @json_flag
 @voice
-@settings
 def stress(
     model: Path,
     data: Path,
@@ -214,7 +258,7 @@ def stress(
     config: Any,
     recipe: str,
 ) -> None:
-    """Measure a model on the same inputs, compressed, scaled, blurred, darkened.
+    """Measure a model on inputs compressed, scaled, blurred, dark.
 
     Clips are really encoded again (H.264, CRF 23 to 40, fewer frames); the rest
     is done to their frames, and faces are found anew. Needs the clips where

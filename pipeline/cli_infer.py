@@ -12,7 +12,21 @@ from typing import Any, TypeVar
 import click
 
 from dfpipe.errors import InputsFailed
-from dfpipe.flags import PATH, VERDICTS, device_flag, json_flag, running, settings, voice
+from dfpipe.flags import (
+    DIR,
+    FILE,
+    MEDIA,
+    VERDICTS,
+    Number,
+    device_flag,
+    frames_flag,
+    json_flag,
+    out,
+    redo_flag,
+    running,
+    settings,
+    voice,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,24 +35,24 @@ def judging(command: F) -> F:
     """The flags that infer and watch share."""
     for flag in reversed(
         [
-            click.option("--out", type=PATH, default=VERDICTS, show_default=True, help="Verdicts and reports."),
+            out(VERDICTS, "verdicts and reports"),
             click.option(
                 "--model",
                 "models",
-                type=PATH,
+                type=FILE,
                 multiple=True,
-                metavar="FILE",
-                help="Model file; several are joined.  [default: newest under runs/, else ours]",
+                show_default="newest under runs/, else the one that ships",
+                help="Model file; can be repeated: several are joined.",
             ),
-            click.option("--frames", type=click.IntRange(1), help="Looked at in a clip.  [default: as in training]"),
-            click.option("--heatmap", is_flag=True, help="Show what raised the scores, in the reports."),
-            click.option("--overlay", is_flag=True, help="Write each clip again with boxes and scores."),
-            click.option("--redo", multiple=True, metavar="STATE", help="Judge again what ended so, as timeout."),
+            frames_flag,
+            click.option("--heatmap", is_flag=True, help="Show in the reports what raised the scores."),
+            click.option("--overlay", is_flag=True, help="Write each clip again, with boxes and scores."),
+            redo_flag,
+            settings,
             device_flag,
             running,
             json_flag,
             voice,
-            settings,
         ]
     ):
         command = flag(command)
@@ -46,16 +60,15 @@ def judging(command: F) -> F:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=MEDIA, metavar="PATH...")
 @judging
 def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> None:
-    """Judge clips, stills and whole folders: FAKE, REAL, UNCERTAIN or NO_FACE.
+    """Judge clips and stills: FAKE, REAL, UNCERTAIN or NO_FACE.
 
     PATH is a file, a folder, a zip archive, a pattern in quotes ('*.mp4',
     'a/**/*.mov'), a place in a store (s3://bucket/folder) or @list.txt with a
-    path in each line, in any mix. Each input
-    gets a line in verdicts.jsonl and verdicts.csv and a report for a person who
-    checks it. A verdict is evidence, not proof. A file that cannot be read gets
+    path in each line, in any mix. Each input gets a line in verdicts.jsonl and
+    verdicts.csv and a report for a person who checks it. A verdict is evidence, not proof. A file that cannot be read gets
     an ERROR and no number; the others go on. What was judged before with the
     same model and settings is not opened again.
 
@@ -79,21 +92,30 @@ def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> Non
 
 
 @click.command()
-@click.argument("inbox", type=PATH, metavar="INBOX")
-@judging
-@click.option("--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two looks.")
+@click.argument("inbox", type=DIR, metavar="INBOX")
+@click.option(
+    "--every",
+    type=Number(0.1),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two looks.",
+)
 @click.option(
     "--settle",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=5.0,
     show_default=True,
-    help="Seconds for which a file must not have changed.",
+    metavar="SECONDS",
+    help="Time for which a file must not have changed.",
 )
+@judging
 def watch(inbox: Path, out: Path, as_json: bool, every: float, settle: float, **flags: Any) -> None:
     """Judge files as they arrive in a folder, until Ctrl-C.
 
     A file is judged when it has stopped changing. Started again, it goes on
-    where it was: nothing is judged twice, nothing is left out.
+    where it was: nothing is judged twice, nothing is left out. Writes what
+    'dfpipe infer' writes.
 
     \b
     Example:

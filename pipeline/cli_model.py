@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dfpipe.flags import PATH, json_flag, voice
+from dfpipe.flags import DIR, FILE, json_flag, voice
 
 WIDTH, MARGIN = 80, 15  # columns: of a line, and before its value, so that a SHA-256 fits
 
@@ -19,22 +19,23 @@ def model() -> None:
 
     \b
     Example:
-      dfpipe model show runs/20260101-120000-default/model.safetensors
+      dfpipe model show runs/NAME/model.safetensors
     """
 
 
 @model.command()
-@click.argument("file", type=PATH)
+@click.argument("file", type=FILE, metavar="MODEL")
 @json_flag
+@voice
 def show(file: Path, as_json: bool) -> None:
     """Say what a model file says of itself.
 
     What it is, how its crops are cut, where its threshold comes from, how well
-    it did on what, and what it was trained on.
+    it did on what, and what it was trained on. Writes no file.
 
     \b
     Example:
-      dfpipe model show runs/20260101-120000-default/model.safetensors
+      dfpipe model show runs/NAME/model.safetensors
     """
     from dfpipe.train.modelfile import load_model
 
@@ -54,10 +55,11 @@ def show(file: Path, as_json: bool) -> None:
 
 
 @model.command()
-@click.argument("file", type=PATH, metavar="FILE")
-@click.option("--out", type=PATH, metavar="FILE", help="Write it there.  [default: to stdout]")
+@click.argument("file", type=FILE, metavar="MODEL")
+@click.option("--out", type=FILE, show_default="stdout", help="Markdown file to write.")
+@voice
 def card(file: Path, out: Path | None) -> None:
-    """Write a model card in Markdown, from what a model file holds.
+    """Write a model card in Markdown, from a model file.
 
     Data, split fingerprint, figures with intervals, stress results, limits and
     licence. Figures get into the file by --record of evaluate and stress.
@@ -70,7 +72,7 @@ def card(file: Path, out: Path | None) -> None:
     from dfpipe.infer.modelcard import write_card
 
     text = write_card(find_model(file, file), out)
-    click.echo(text if out is None else f"written to {out}")
+    click.echo(text if out is None else f"written: {out}")
 
 
 def _lines(facts: dict[str, Any], card: Any) -> list[str]:
@@ -154,13 +156,13 @@ def _triple(values: Any) -> str:
 
 
 @model.command()
-@click.argument("file", type=PATH)
-@click.option("--onnx", "out", type=PATH, required=True, metavar="OUT.onnx", help="File to write.")
-@click.option("--data", type=PATH, metavar="DIR", help="Extracted faces to check with.  [default: random pictures]")
+@click.argument("file", type=FILE, metavar="MODEL")
+@click.option("--out", "--onnx", "out", type=FILE, required=True, help="ONNX file to write.")
+@click.option("--data", type=DIR, show_default="random pictures", help="Extracted faces to check on.")
 @json_flag
 @voice
 def export(file: Path, out: Path, data: Path | None, as_json: bool) -> None:
-    """Write a model for other runtimes, and check that it gives the same.
+    """Write a model for other runtimes, checked against torch.
 
     The ONNX file takes float32 pictures (N, 3, S, S), RGB, 0..1, and gives one
     logit each: p_fake is its sigmoid. Normalisation is inside; what the model
@@ -169,7 +171,7 @@ def export(file: Path, out: Path, data: Path | None, as_json: bool) -> None:
 
     \b
     Example:
-      dfpipe model export runs/20260101-120000-default/model.safetensors
+      dfpipe model export runs/NAME/model.safetensors
                           --onnx model.onnx --data data/faces
     """
     from dfpipe.train.export import export_onnx
@@ -185,10 +187,12 @@ def export(file: Path, out: Path, data: Path | None, as_json: bool) -> None:
 
 
 @model.command()
-@click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE FILE...")
-@click.option("--out", type=PATH, required=True, metavar="FILE", help="Model file to write.")
-def average(files: tuple[Path, ...], out: Path) -> None:
-    """Join model files of one training to one network: the mean of weights.
+@click.argument("files", type=FILE, nargs=-1, required=True, metavar="MODEL MODEL...")
+@click.option("--out", type=FILE, required=True, help="Model file to write.")
+@json_flag
+@voice
+def average(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Join model files of one training: the mean of their weights.
 
     As those that train.keep_epochs keeps. Measure on validation whether it is
     better than they are; calibrate it anew.
@@ -201,15 +205,18 @@ def average(files: tuple[Path, ...], out: Path) -> None:
     from dfpipe.train.averaging import average as run
 
     card = run(files, out)
+    if as_json:
+        click.echo(json.dumps({"path": str(out), "averaged": card.data["averaged"]}))
+        return
     click.echo(f"written: {out}, the mean of {', '.join(card.data['averaged'])}")
 
 
 @model.command()
-@click.argument("file", type=PATH)
-@click.option("--out", type=PATH, required=True, metavar="FILE", help="Model file to write.")
-@click.option("--name", default="", help="What it is called from now on.  [default: as before]")
-@click.option("--licence", default="", metavar="TEXT", help="Of the weights, for the model card.")
-@click.option("--data", type=PATH, metavar="DIR", help="Extracted faces to compare on.  [default: random pictures]")
+@click.argument("file", type=FILE, metavar="MODEL")
+@click.option("--out", type=FILE, required=True, help="Model file to write.")
+@click.option("--name", default="", show_default="as before", metavar="NAME", help="Name of the model from now on.")
+@click.option("--licence", default="", metavar="NAME", help="Licence of the weights, for the model card.")
+@click.option("--data", type=DIR, show_default="random pictures", help="Extracted faces to check on.")
 @json_flag
 @voice
 def pack(file: Path, out: Path, name: str, licence: str, data: Path | None, as_json: bool) -> None:

@@ -8,7 +8,21 @@ from typing import Any
 import click
 
 from dfpipe.errors import InputsFailed
-from dfpipe.flags import DATA, PATH, PLACE, json_flag, running, settings, voice
+from dfpipe.flags import (
+    DATA,
+    DIR,
+    PATH,
+    PLACE,
+    PLACES,
+    Whole,
+    json_flag,
+    limit_flag,
+    out,
+    redo_flag,
+    running,
+    settings,
+    voice,
+)
 
 
 def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -28,7 +42,7 @@ def sources(paths: tuple[Path, ...], as_json: bool) -> None:
 
     Per collection: the layout, counts per label, method and split, what is
     named but not on disk, and what looks odd: the same content twice, or with
-    two labels, or a label that contradicts its folder.
+    two labels, or a label that contradicts its folder. Writes no file.
 
     \b
     Example:
@@ -41,25 +55,35 @@ def sources(paths: tuple[Path, ...], as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--videos", multiple=True, type=PLACES, help="Folder or list of clips; can be repeated.")
+@click.option("--images", multiple=True, type=PLACES, help="Folder, list or archive of stills; can be repeated.")
 @click.option(
-    "--videos", multiple=True, type=PLACE, metavar="DIR|URL", help="Folder of clips; may be given several times."
+    "--out", type=PLACE, default=str(DATA), show_default=True, help="Folder to write: crops, manifest, states."
 )
 @click.option(
-    "--images", multiple=True, type=PLACE, metavar="DIR|URL", help="Folder of stills; may be given several times."
+    "--stills",
+    type=click.Choice(["auto", "detect", "as-is"]),
+    show_default="from the recipe",
+    help="Look for faces in stills, or take them as face crops.",
 )
 @click.option(
-    "--out", type=PLACE, metavar="DIR|URL", default=str(DATA), show_default=True, help="Crops, manifest, states."
+    "--folds", type=Whole(2), show_default="from the recipe", help="Folds for cross-validation, given by source."
 )
-@click.option("--stills", type=click.Choice(["auto", "detect", "as-is"]), help="Are stills face crops already?")
-@click.option("--folds", type=click.IntRange(2), help="Also give cross-validation folds by group.")
-@click.option("--shard", callback=_shard, default="1/1", metavar="I/N", help="Only part I of N; its own --out.")
-@click.option("--redo", default="", metavar="STATES", help="Work again on inputs in these states, as no_face,timeout.")
-@click.option("--limit", type=click.IntRange(0), default=0, help="At most so many inputs per folder, spread over it.")
+@click.option(
+    "--shard",
+    callback=_shard,
+    default="1/1",
+    show_default=True,
+    metavar="I/N",
+    help="Part I of N to work on, into an --out of its own.",
+)
+@redo_flag
+@limit_flag
 @click.option("--dry-run", is_flag=True, help="Only say how many inputs there are and how many are to do.")
+@settings
 @running
 @json_flag
 @voice
-@settings
 def extract(
     videos: tuple[Any, ...],
     images: tuple[Any, ...],
@@ -67,7 +91,7 @@ def extract(
     stills: str | None,
     folds: int | None,
     shard: tuple[int, int],
-    redo: str,
+    redo: tuple[str, ...],
     limit: int,
     dry_run: bool,
     workers: int,
@@ -76,14 +100,14 @@ def extract(
     config: Any,
     recipe: str,
 ) -> None:
-    """Find the faces in clips and stills, and write crops and a manifest.
+    """Find faces in clips and stills; write crops and a manifest.
 
     Reads DFDC parts (also partial downloads), FaceForensics++, and folders
     named real and fake, perhaps below train, validation and test. What an
     earlier run finished is not opened again. With --shard, each machine works
     on a part of the inputs; 'dfpipe merge' joins the parts.
 
-    A URL is a folder in a store, as s3://bucket/folder; credentials are taken
+    --limit counts in each folder. A URL is a folder in a store, as s3://bucket/folder; credentials are taken
     from where the store's own tools take them. Inputs are copied here when
     their turn comes, a few at a time. A store has no lock: one run at a time
     may write to a place there.
@@ -100,8 +124,7 @@ def extract(
         raise click.UsageError("name at least one folder with --videos or --images")
     flags = {"stills": stills, "folds": folds}
     config = config.with_preprocess(**{name: value for name, value in flags.items() if value is not None})
-    states = [state.strip() for state in redo.split(",") if state.strip()]
-    options: dict[str, Any] = {"engine": engine, "workers": workers, "limit": limit, "shard": shard, "redo": states}
+    options: dict[str, Any] = {"engine": engine, "workers": workers, "limit": limit, "shard": shard, "redo": redo}
     if dry_run:
         inputs, todo = room.dry_run(videos, images, out, config, **options)
         told = {"inputs": inputs, "to_do": todo, "finished": inputs - todo}
@@ -115,7 +138,7 @@ def extract(
 
 @click.command()
 @click.argument("shards", nargs=-1, required=True, type=PLACE, metavar="SHARD...")
-@click.option("--out", type=PATH, default=DATA, show_default=True, help="The whole: crops, manifest, states.")
+@out(DATA, "crops, manifest, states")
 @json_flag
 @voice
 def merge(shards: tuple[Any, ...], out: Path, as_json: bool) -> None:
@@ -156,17 +179,21 @@ def merge(shards: tuple[Any, ...], out: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
-@click.option("--out", type=PATH, required=True, help="Tar files, manifest, states.")
-@click.option("--shard-mb", type=click.IntRange(1), default=256, show_default=True, help="Size of a tar file at most.")
+@click.argument("data", type=DIR, default=DATA, metavar="[DATA]")
+@click.option("--out", type=DIR, required=True, help="Folder to write: tar files, manifest, states.")
+@click.option(
+    "--shard-mb", type=Whole(1), default=256, show_default=True, metavar="MB", help="Size of a tar file at most."
+)
+@json_flag
 @voice
-def pack(data: Path, out: Path, shard_mb: int) -> None:
+def pack(data: Path, out: Path, shard_mb: int, as_json: bool) -> None:
     """Put the crops of a folder into a few large tar files.
 
     For shared disks and stores, where millions of small files are slow. The
     result is a folder of faces for train, evaluate and explore like any other;
     its tar files can be streamed as WebDataset reads them. The folder of the
-    crops stays as it is, and extract and merge go on with that one.
+    crops stays as it is, and extract and merge go on with that one. DATA is a
+    folder that 'dfpipe extract' wrote, data/faces if none is named.
 
     \b
     Example:
@@ -176,21 +203,25 @@ def pack(data: Path, out: Path, shard_mb: int) -> None:
     from dfpipe.preprocess.packed import pack as run
 
     done = run(data, out, shard_mb)
+    if as_json:
+        click.echo(json.dumps({**dataclasses.asdict(done), "out": str(out)}))
+        return
     click.echo(f"{done.crops} crops in {done.shards} tar files, {done.bytes / 1e6:.1f} MB, written to {out}")
     click.echo(f"next: dfpipe train --data {out}")
 
 
 @click.command()
-@click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
-@click.option("--out", type=PATH, help="Page, charts and numbers.  [default: explore/ in DIR]")
-@click.option("--sample", type=click.IntRange(1), default=4000, show_default=True, help="Crops to look at closely.")
+@click.argument("data", type=DIR, default=DATA, metavar="[DATA]")
+@click.option("--out", type=DIR, show_default="explore in DATA", help="Folder to write: page, charts, numbers.")
+@click.option("--sample", type=Whole(1), default=4000, show_default=True, help="Crops to look at closely.")
 @json_flag
 @voice
 def explore(data: Path, out: Path | None, sample: int, as_json: bool) -> None:
-    """Show what extracted faces look like: one page with charts and samples.
+    """Show what extracted faces look like, on one page.
 
     Counts per split, label, method and dataset; face sizes, brightness and
-    sharpness; contact sheets; and candidates for duplicates across splits.
+    sharpness; contact sheets; and candidates for duplicates across splits. DATA
+    is a folder that 'dfpipe extract' wrote, data/faces if none is named.
 
     \b
     Example:

@@ -8,16 +8,31 @@ from typing import Any
 
 import click
 
-from dfpipe.flags import DATA, PATH, RUNS, device_flag, json_flag, settings, voice
+from dfpipe.flags import (
+    DATA,
+    DIR,
+    FILE,
+    RUNS,
+    Whole,
+    complete_recipes,
+    data,
+    device_flag,
+    json_flag,
+    out,
+    settings,
+    voice,
+)
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_recipes)
 @json_flag
+@voice
 def recipes(name: str | None, as_json: bool) -> None:
-    """List the recipes for training, or show one with where it comes from.
+    """List the recipes for training, or show one and its origin.
 
-    A recipe is a file of settings: what it does not set stays as in `default`.
+    A recipe is a file of settings: what it does not set stays as in the recipe
+    called default. Writes no file.
 
     \b
     Example:
@@ -48,19 +63,17 @@ def _epochs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 
 
 @click.command()
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
-@click.option("--out", type=PATH, default=RUNS, show_default=True, help="The run gets a folder of its own in it.")
+@data()
+@out(RUNS, "each run makes a folder of its own in it")
+@click.option("--resume", type=DIR, help="Go on with this run, that was killed, its config and data.")
 @click.option(
-    "--resume", type=PATH, metavar="RUN", help="Go on with a run that was killed; its config and data are used."
+    "--keep-epochs", callback=_epochs, default="", metavar="N,...", help="Keep the models of these epochs too."
 )
-@click.option(
-    "--keep-epochs", callback=_epochs, default="", metavar="LIST", help="Keep the models of these epochs too."
-)
-@click.option("--show-batch", type=PATH, metavar="PNG", help="Only draw what the network will see, and stop.")
+@click.option("--show-batch", type=FILE, help="Only draw what the network will see, into this PNG.")
+@settings
 @device_flag
 @json_flag
 @voice
-@settings
 def train(
     data: Path,
     out: Path,
@@ -72,11 +85,15 @@ def train(
     config: Any,
     recipe: str,
 ) -> None:
-    """Fit a model to extracted faces, and keep the epoch that validates best.
+    """Fit a model to extracted faces, and keep its best epoch.
 
-    Needs crops with both labels in the splits train and validation. The test
-    split is not touched. On several GPUs of one machine:
-    torchrun --nproc_per_node=4 -m dfpipe train ...
+    Needs crops with both labels in the splits train and validation, which says
+    which epoch is best. The test split is not touched. The run's folder holds
+    model.safetensors, the config, a log and curves.
+
+    \b
+    On several GPUs of one machine:
+      torchrun --nproc_per_node=4 -m dfpipe train ...
 
     \b
     Example:
@@ -131,18 +148,18 @@ def _train_text(done: Any, out: Path) -> str:
 
 
 @click.command()
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
-@click.option("--out", type=PATH, default=RUNS, show_default=True, help="It gets a folder of its own in it.")
-@click.option("--folds", type=click.IntRange(2), default=3, show_default=True, help="How many.")
-@click.option("--resume", type=PATH, metavar="DIR", help="Go on with one that was killed; finished folds stay.")
+@data()
+@out(RUNS, "each run makes a folder of its own in it")
+@click.option("--folds", type=Whole(2), default=3, show_default=True, help="Folds to divide the sources into.")
+@click.option("--resume", type=DIR, help="Go on with this run, that was killed; finished folds stay.")
+@settings
 @device_flag
 @json_flag
 @voice
-@settings
 def crossval(
     data: Path, out: Path, folds: int, resume: Path | None, device: str, as_json: bool, config: Any, recipe: str
 ) -> None:
-    """Train and score a recipe K times, each time without one fold of sources.
+    """Train and score a recipe K times, each without one fold.
 
     Divides the splits train and validation by source into K folds; the test
     split stays untouched. Each fold is scored once, at the end, by the model
@@ -168,20 +185,23 @@ def crossval(
 
 
 @click.command()
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
-@click.option("--out", type=PATH, help="The study's own folder; goes on there.  [default: runs/tune-NAME]")
-@click.option("--trials", type=click.IntRange(1), required=True, help="How many in all; a study goes on to reach them.")
+@data()
+@click.option(
+    "--out", type=DIR, show_default="runs/tune-RECIPE", help="Folder to write: the study, which goes on there."
+)
+@click.option("--trials", type=Whole(1), required=True, help="Trials in all; a study goes on to reach them.")
 @click.option(
     "--param",
     "params",
     multiple=True,
     metavar="KEY=RANGE",
-    help="What to search, may be repeated.  [default: train.learning_rate=1e-5..1e-2:log]",
+    show_default="train.learning_rate=1e-5..1e-2:log",
+    help="Setting to search; can be repeated.",
 )
+@settings
 @device_flag
 @json_flag
 @voice
-@settings
 def tune(
     data: Path,
     out: Path | None,

@@ -1,15 +1,17 @@
 """Commands about the install itself."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import click
 
 from dfpipe.errors import DfpipeError
-from dfpipe.flags import DEMO, PATH, voice
+from dfpipe.flags import DEMO, json_flag, out, voice
 
 
 @click.command()
-@click.option("--out", type=PATH, default=DEMO, show_default=True, help="Clips, faces, model and verdicts.")
+@out(DEMO, "clips, faces, a model, verdicts")
 @voice
 def demo(out: Path) -> None:
     """Do the whole job on made-up clips: extract, train, infer. Needs no data.
@@ -25,9 +27,12 @@ def demo(out: Path) -> None:
 
 @click.command()
 @click.option("--selftest", is_flag=True, help="Also judge two made clips and compare with the stored answers.")
+@json_flag
 @voice
-def doctor(selftest: bool) -> None:
+def doctor(selftest: bool, as_json: bool) -> None:
     """Check whether this install can do the main job, and safely.
+
+    Writes no file.
 
     \b
     Example:
@@ -35,11 +40,16 @@ def doctor(selftest: bool) -> None:
     """
     from dfpipe import doctor as room
 
-    checks = [*room.examine(click.echo), *([room.selftest(click.echo)] if selftest else [])]
+    def say(line: str) -> None:
+        click.echo(line, err=as_json)
+
+    checks = [*room.examine(say), *([room.selftest(say)] if selftest else [])]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(check) for check in checks]))
     failed = [check for check in checks if not check.passed]
     if failed:
         raise DfpipeError(f"this install is not sound: {', '.join(check.name for check in failed)} failed")
-    click.echo("the main job can run here")
+    say("the main job can run here")
 
 
 COMMANDS = (demo, doctor)

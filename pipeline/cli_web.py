@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dfpipe.errors import UsageError
-from dfpipe.flags import PATH, device_flag, settings, voice
+from dfpipe.flags import DIR, FILE, Number, Whole, device_flag, frames_flag, settings, voice
 
 SERVICE = Path("data/service")
 KEY_VARIABLE = "DFPIPE_API_KEY"
@@ -15,36 +15,55 @@ MB = 1_000_000
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 = any that is free.")
-@click.option("--data", type=PATH, default=SERVICE, show_default=True, help="Jobs, uploads and reports.")
-@click.option("--model", type=PATH, metavar="FILE", help="Model file.  [default: newest under runs/, else ours]")
-@click.option("--frames", type=click.IntRange(1), help="Looked at in a clip.  [default: as in training]")
-@click.option("--queue", type=click.IntRange(1), default=8, show_default=True, help="Files that may wait.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="NAME", help="Address to listen on.")
+@click.option("--port", type=Whole(0, 65535), default=8000, show_default=True, help="Port to listen on; 0 = any free.")
+@click.option(
+    "--out",
+    "--data",
+    "data",
+    type=DIR,
+    default=SERVICE,
+    show_default=True,
+    help="Folder to write: jobs, uploads, reports.",
+)
+@click.option("--model", type=FILE, show_default="newest under runs/, else the one that ships", help="Model file.")
+@frames_flag
+@click.option("--queue", type=Whole(1), default=8, show_default=True, help="Files that may wait.")
 @click.option(
     "--keep-days",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Days for which a job, its file and its report are kept.",
+    metavar="DAYS",
+    help="Time for which a job, its file and its report are kept.",
 )
-@click.option("--max-mb", type=click.IntRange(1), default=200, show_default=True, help="Of one file.")
-@click.option("--min-free-mb", type=click.IntRange(0), default=1000, show_default=True, help="Disk that stays free.")
+@click.option("--max-mb", type=Whole(1), default=200, show_default=True, metavar="MB", help="Size of a file at most.")
+@click.option(
+    "--min-free-mb",
+    type=Whole(0),
+    default=1000,
+    show_default=True,
+    metavar="MB",
+    help="Space on the disk to leave free.",
+)
 @click.option(
     "--patience",
-    type=click.FloatRange(0.1),
+    type=Number(0.1),
     default=20.0,
     show_default=True,
-    help="Seconds for which an upload may pause.",
+    metavar="SECONDS",
+    help="Time for which an upload may pause.",
 )
 @click.option(
-    "--key-file", type=PATH, help=f"File with the API key.  [default: the variable {KEY_VARIABLE}, else none]"
+    "--key-file", type=FILE, show_default=f"the variable {KEY_VARIABLE}, else none", help="File with the API key."
 )
-@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Name by which a proxy calls the service.")
+@click.option(
+    "--allow-host", "hosts", multiple=True, metavar="NAME", help="Name of this machine for a proxy; can be repeated."
+)
 @click.option("--insecure", is_flag=True, help="Listen for other machines without a key.")
+@settings
 @device_flag
 @voice
-@settings
 def serve(**flags: Any) -> None:
     """Open a web page and a REST API on which files are judged.
 
@@ -54,7 +73,7 @@ def serve(**flags: Any) -> None:
 
     \b
     Example:
-      dfpipe serve --port 8000 --data data/service
+      dfpipe serve --port 8000 --out data/service
     """
     from dfpipe.signals import as_usual
     from dfpipe.web.settings import Settings, check_libraries

@@ -289,6 +289,15 @@ def recipes() -> list[str]:
     return sorted(f.name[:-5] for f in resources.files("dfpipe.configs").iterdir() if f.name.endswith(".yaml"))
 
 
+def setting_names(cls: type = Config, where: str = "") -> list[str]:
+    """Dotted names of all settings, as --set takes them."""
+    hints = typing.get_type_hints(cls).items()
+    below = {
+        name: setting_names(hint, f"{where}{name}.") for name, hint in hints if hasattr(hint, "__dataclass_fields__")
+    }
+    return [each for name, _ in hints for each in below.get(name, [where + name])]
+
+
 def about(name: str) -> list[str]:
     """What the head of a recipe's file says, line by line; the first line is its title."""
     text = (resources.files("dfpipe.configs") / f"{name}.yaml").read_text(encoding="utf-8")
