@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from dfpipe.colours import VERDICTS, rgb
 from dfpipe.types import FaceBox, Image
 
 LONGEST_SIDE = 1280  # px; chosen here: labels are easily read, and a 1080p or 4K clip becomes a small file
 
-# Vermilion and blue of Okabe and Ito's palette (2008), which people of any colour vision tell apart; grey is neither.
-COLOURS = {"FAKE": (213, 94, 0), "REAL": (0, 114, 178), "UNCERTAIN": (115, 115, 115)}
+COLOURS = {kind: rgb(shades.text) for kind, shades in VERDICTS.items()}
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _Field = tuple[int, int, int, int]  # left, top, right, bottom of a label or box, px

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dfpipe.colours import LINES
 from dfpipe.infer.aggregate import by_person
 from dfpipe.infer.words import clock, person_name, telling
 from dfpipe.types import FaceCrop, FrameScore, Verdict, VerdictKind
@@ -15,8 +16,6 @@ AGAINST = 1  # ... and against it, so that the selection itself does not persuad
 # Chart, px of its own coordinates.
 WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 24, 12, 34
-# Okabe and Ito, 2008: told apart by every kind of colour blindness; the dashes tell them apart in grey prints.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D1F")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 2", "6 2 1 2 1 2")
 TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # s between two ticks
 MOST_TICKS = 9
@@ -95,7 +94,7 @@ def _line(place: int, track: int, scores: Sequence[Mapping[str, Any]], end: floa
     points = [(_x(s["time_s"], end), _y(s["p_fake"])) for s in scores]
     return {
         "name": person_name(track),
-        "colour": COLOURS[place],
+        "colour": LINES[place],
         "dash": DASHES[place],
         "points": " ".join(f"{x},{y}" for x, y in points),
         "dots": [

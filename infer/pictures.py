@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfpipe.preprocess.charts import COLOURS, LINES, as_png, short
+from dfpipe.colours import LABELS
+from dfpipe.colours import LINES as COLOURS
+from dfpipe.preprocess.charts import LINES, as_png, short
 from dfpipe.train.metrics import ECE_BINS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# More colours of the palette by Okabe and Ito (2008), for lines that are neither real nor fake; the dashes differ too.
-MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
 MODEL_LINES = ("-", "--", "-.", ":")
 SQUARE = 4.0  # inches: of charts whose two axes both run from 0 to 1
 FLAT = 2.8
@@ -80,7 +80,7 @@ def _precision_recall(curves: Mapping[str, Sequence[Sequence[float]]], level: st
 def _lines(axes: "Axes", curves: Mapping[str, Sequence[Sequence[float]]]) -> None:
     for i, (name, points) in enumerate(curves.items()):
         x, y = np.asarray(points).T
-        axes.plot(x, y, label=name, color=MODEL_COLOURS[i % len(MODEL_COLOURS)], linestyle=MODEL_LINES[i % 4])
+        axes.plot(x, y, label=name, color=COLOURS[i % len(COLOURS)], linestyle=MODEL_LINES[i % 4])
 
 
 def _unit_square(axes: "Axes", x: str, y: str) -> None:
@@ -120,9 +120,9 @@ def _histogram(counts: Mapping[str, Sequence[float]], threshold: float, band: Se
             total = sum(counts[name])
             if total:
                 share = 100 * np.asarray(counts[name]) / total
-                axes.stairs(share, edges, fill=True, color=COLOURS[name], alpha=0.25)
+                axes.stairs(share, edges, fill=True, color=LABELS[name], alpha=0.25)
                 label = f"{name} ({total:,})"
-                axes.stairs(share, edges, color=COLOURS[name], linestyle=LINES[name], linewidth=1.8, label=label)
+                axes.stairs(share, edges, color=LABELS[name], linestyle=LINES[name], linewidth=1.8, label=label)
         axes.axvspan(*band, color="#999999", alpha=0.2, linewidth=0)
         axes.axvline(threshold, color="black", linewidth=1)
         axes.set_xlim(0, 1)
@@ -139,10 +139,8 @@ def _reliability(bins: Sequence[Mapping[str, float]]) -> bytes:
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
         x, y = [b["p_fake"] for b in bins], [b["fakes"] for b in bins]
-        axes.plot(x, y, color=MODEL_COLOURS[0], linewidth=1)
-        axes.scatter(
-            x, y, [12 + 150 * b["count"] / most for b in bins], color=MODEL_COLOURS[0], alpha=0.7, clip_on=False
-        )
+        axes.plot(x, y, color=COLOURS[0], linewidth=1)
+        axes.scatter(x, y, [12 + 150 * b["count"] / most for b in bins], color=COLOURS[0], alpha=0.7, clip_on=False)
         _unit_square(axes, "mean p_fake of a bin", "share of fakes in it")
 
     return as_png(draw, f"Reliability, {ECE_BINS} bins; area: number of clips", SQUARE, legend=False)
@@ -160,7 +158,7 @@ def _learning(rows: Sequence[Mapping[str, float | None]]) -> bytes:
             known = [(row["epoch"], row[key]) for row in rows if row[key] is not None]
             if known:
                 x, y = zip(*known, strict=True)
-                axes.plot(x, y, label=label, color=MODEL_COLOURS[i], linestyle=MODEL_LINES[i], marker="o", markersize=3)
+                axes.plot(x, y, label=label, color=COLOURS[i], linestyle=MODEL_LINES[i], marker="o", markersize=3)
         epochs = [row["epoch"] for row in rows if row["epoch"] is not None]
         axes.set_xticks(epochs[:: -(-len(epochs) // 10)])
         axes.set_xlabel("epoch")
@@ -182,11 +180,11 @@ def stress_chart(conditions: Sequence[Mapping[str, Any]], kind: str) -> bytes:
             if not known:
                 continue
             xs, ys, spans = zip(*known, strict=True)
-            style: dict[str, Any] = {"color": MODEL_COLOURS[i], "linestyle": MODEL_LINES[i]}
+            style: dict[str, Any] = {"color": COLOURS[i], "linestyle": MODEL_LINES[i]}
             axes.plot(xs, ys, label=label, marker="o", markersize=4, **style)
             for x, pair in zip(xs, spans, strict=True):
                 if pair is not None:
-                    axes.plot([x, x], pair, color=MODEL_COLOURS[i], linewidth=3, alpha=0.3)
+                    axes.plot([x, x], pair, color=COLOURS[i], linewidth=3, alpha=0.3)
         shares = [row["share"] for row in rows]
         axes.plot(range(len(rows)), shares, label="coverage", color="#777777", linestyle=":", marker="s", markersize=3)
         axes.set_xticks(range(len(rows)), ticks)

@@ -4,13 +4,12 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from dfpipe.colours import VERDICTS
 from dfpipe.names import printable
 
 HEADER = "verdict    p_fake  input"
 _INDENT = " " * 19  # under the name of the input
 _MIN_WIDTH = 40  # columns; narrower terminals wrap by themselves
-# ANSI colours (ECMA-48); the words are there without them.
-_COLOURS = {"FAKE": "1;31", "REAL": "32", "UNCERTAIN": "33", "NO_FACE": "36", "ERROR": "35"}
 _DIM = "2"
 
 
@@ -30,7 +29,7 @@ def paragraph(line: Mapping[str, Any], width: int, colour: bool, note: str = "")
     """
     width = max(width, _MIN_WIDTH)
     room = width - len(_INDENT)
-    verdict = _coloured(f"{line['verdict']:<9}", _COLOURS[line["verdict"]], colour)
+    verdict = _coloured(f"{line['verdict']:<9}", VERDICTS[line["verdict"]].terminal, colour)
     rows = [f"{verdict}  {_number(line)}   {_shortened(printable(line['path']), room)}"]
     told = [_reason(line), line["how_sure"]]
     if line["cautions"]:

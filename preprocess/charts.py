@@ -1,4 +1,4 @@
-"""Charts as PNG: bars and histograms, real in blue and fake in orange everywhere."""
+"""Charts as PNG: bars and histograms, in the colours of real and fake."""
 
 import io
 import warnings
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dfpipe.colours import LABELS
 from dfpipe.names import printable
 from dfpipe.preprocess.tallies import Spread, Values
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.ticker import MaxNLocator
 
-# Blue and orange of the palette by Okabe and Ito (2008), which every kind of colour blindness tells apart; the lines differ
-# too, for prints without colour.
-COLOURS = {"real": "#0072B2", "fake": "#E69F00", "unlabelled": "#777777"}
 LINES = {"real": "-", "fake": "--", "unlabelled": ":"}
 OTHER_COLOUR = "#56626B"
 WIDTH_IN, DPI = 4.6, 170  # in the 330 px that a phone leaves, an inch is 72 px: type of 10 pt is then 10 px high
@@ -33,15 +31,15 @@ def bars(title: str, unit: str, table: Mapping[str, Mapping[str, int]]) -> bytes
         table: Row -> column (a label, or anything else) -> count. At least one row.
     """
     rows = dict(list(table.items())[:MOST_BARS])
-    columns = [c for c in COLOURS if any(c in row for row in rows.values())]
-    columns += sorted({c for row in rows.values() for c in row} - set(COLOURS))
+    columns = [c for c in LABELS if any(c in row for row in rows.values())]
+    columns += sorted({c for row in rows.values() for c in row} - set(LABELS))
     thick = 0.8 / len(columns)
 
     def draw(axes: "Axes") -> None:
         places = np.arange(len(rows))
         for i, column in enumerate(columns):
             counts = [row.get(column, 0) for row in rows.values()]
-            colour = COLOURS.get(column, OTHER_COLOUR)
+            colour = LABELS.get(column, OTHER_COLOUR)
             drawn = axes.barh(places + (i + 0.5) * thick - 0.4, counts, thick * 0.92, color=colour, label=column)
             axes.bar_label(drawn, [f"{count:,}" if count else "" for count in counts], padding=3, fontsize=9)
         axes.set_yticks(places, [short(name) for name in rows])
@@ -68,9 +66,9 @@ def histogram(title: str, unit: str, spread: Spread, *, log: bool = False) -> by
     def draw(axes: "Axes") -> None:
         for name, counts in spread.counts.items():
             share = 100 * np.array(counts) / sum(counts)
-            axes.stairs(share, edges, fill=True, color=COLOURS[name], alpha=0.25)
+            axes.stairs(share, edges, fill=True, color=LABELS[name], alpha=0.25)
             label = f"{name} ({sum(counts):,})"
-            axes.stairs(share, edges, color=COLOURS[name], linestyle=LINES[name], linewidth=1.8, label=label)
+            axes.stairs(share, edges, color=LABELS[name], linestyle=LINES[name], linewidth=1.8, label=label)
         if log:
             axes.set_xscale("log")
             _plain_log_ticks(axes, edges)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dfpipe.colours import VERDICTS, rgb
 from dfpipe.errors import DataError
 from dfpipe.files import atomic_file
 from dfpipe.train.dataset import CropDataset
@@ -15,7 +16,7 @@ from dfpipe.types import Label
 TILES = (128, 256)  # px of the side of one crop: as the network sees it within this range, else scaled into it
 GAP, LINE = 8, 22  # px between tiles, and of the line of text above each
 FONT = 14  # px
-COLOURS = {Label.REAL: (0, 110, 50), Label.FAKE: (170, 20, 20)}
+COLOURS = {label: rgb(VERDICTS[label.name].text) for label in Label}
 
 _Tile = tuple[Image.Image, str, Label]  # picture, caption, label as drawn
 

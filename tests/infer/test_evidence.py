@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfpipe.infer.evidence import COLOURS, DASHES, HEIGHT, MOST_PEOPLE, WIDTH, faces_to_show, score_chart
+from dfpipe.colours import LINES
+from dfpipe.infer.evidence import DASHES, HEIGHT, MOST_PEOPLE, WIDTH, faces_to_show, score_chart
 from dfpipe.infer.verdicts import to_json
 from dfpipe.types import FaceBox, FaceCrop, FrameScore, PersonVerdict, Verdict, VerdictKind
 
@@ -89,4 +90,4 @@ def test_no_chart_without_time(verdict: Callable[..., Verdict], error: Callable[
 
 
 def test_every_line_looks_different() -> None:
-    assert len(set(COLOURS)) == len(set(DASHES)) == MOST_PEOPLE
+    assert len(set(LINES)) == len(set(DASHES)) == MOST_PEOPLE

@@ -11,7 +11,7 @@ const PAD = 5; // px beside a label's text
 const LABEL = 22; // px, height of a label
 const LEAST_PX = 420; // width to which every picture may be enlarged
 const MOST_ENLARGED = 2; // times, above that
-// Of Okabe and Ito's palette, as in the overlay that dfpipe writes; white on each has a contrast of at least 4.5.
+// As in the overlay that dfpipe writes: pipeline/colours.py has the table, a test compares.
 const COLOURS = { FAKE: "#B3400B", REAL: "#005F94", UNCERTAIN: "#6B5900" };
 
 /**
