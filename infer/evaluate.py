@@ -14,12 +14,13 @@ from typing import Any
 
 from dfpipe.config import Config, FacesConfig, to_mapping
 from dfpipe.errors import DataError, UsageError
+from dfpipe.extras import need
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.ensemble import Stack, check_members, fit_stack, join_scores, save_ensemble
 from dfpipe.infer.guards import check_fit, check_leaks, without
 from dfpipe.infer.intervals import FEWEST_GROUPS, RESAMPLES
-from dfpipe.infer.page import check_libraries, render
+from dfpipe.infer.page import render
 from dfpipe.infer.pictures import pictures_of
 from dfpipe.infer.record import EVALUATIONS, evaluation_record, record
 from dfpipe.infer.results import FEW_GROUPS, results_of
@@ -83,7 +84,7 @@ def evaluate(detectors: Mapping[str, Detector], data: Path, out: Path, config: C
         DataError: No labels, crops that do not fit a model, an empty split; LeakError: groups that a model was trained on.
         UsageError: A library is missing, or `out` cannot be written.
     """
-    check_libraries("evaluate")
+    need("evaluate", "explore", ["matplotlib"])
     if options.ensemble:
         check_members(detectors, options.ensemble)
     with locked(out):
@@ -109,7 +110,7 @@ def evaluate_scores(path: Path, out: Path, resamples: int = RESAMPLES, seed: int
         DataError: It is damaged or has no labels.
         UsageError: A library is missing, or `out` cannot be written.
     """
-    check_libraries("evaluate")
+    need("evaluate", "explore", ["matplotlib"])
     scores = read_scores(path)
     with locked(out):
         sweep(out)

@@ -1,29 +1,15 @@
 """HTML pages out of plain data: one file without links to outside, names escaped, ready to print."""
 
 import functools
-import importlib.util
 from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from dfpipe.errors import UsageError
 from dfpipe.names import printable
 from dfpipe.preprocess.looks import png_uri
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-_LIBRARIES = ("matplotlib",)
-
-
-def check_libraries(what: str) -> None:
-    """Refuses to begin what could not be shown.
-
-    Raises:
-        UsageError: A library of the extra `explore` is missing.
-    """
-    if missing := [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]:
-        raise UsageError(f"{what} needs {', '.join(missing)}: pip install 'dfpipe[explore]'")
 
 
 def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 from dfpipe import __version__
 from dfpipe.config import Config, FacesConfig, LimitsConfig
 from dfpipe.errors import DataError, MediaError, UsageError, choose
+from dfpipe.extras import need
 from dfpipe.files import atomic_file, locked, sweep
 from dfpipe.infer.degradations import DEGRADATIONS, degrade_clip, write_picture
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.evaluate import Options, faces_and_split
 from dfpipe.infer.levels import coverage, levels_of
-from dfpipe.infer.page import check_libraries, render
+from dfpipe.infer.page import render
 from dfpipe.infer.pictures import stress_chart
 from dfpipe.infer.record import STRESS, record, stress_record
 from dfpipe.infer.results import FEW_GROUPS, measured
@@ -81,7 +82,7 @@ def stress(
         ConfigError: No such degradation.
         SourceError, DataError, LeakError: As for `evaluate`.
     """
-    check_libraries("stress")
+    need("stress", "explore", ["matplotlib"])
     chosen = {name: choose(DEGRADATIONS, name, "degradation") for name in kinds or DEGRADATIONS}
     name = detector.model.card.name
     with locked(out):

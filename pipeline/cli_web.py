@@ -75,10 +75,11 @@ def serve(**flags: Any) -> None:
     Example:
       dfpipe serve --port 8000 --out data/service
     """
+    from dfpipe.extras import need
     from dfpipe.signals import as_usual
-    from dfpipe.web.settings import Settings, check_libraries
+    from dfpipe.web.settings import Settings
 
-    check_libraries()
+    need("serve", "web", ["fastapi", "uvicorn", "python_multipart"])
     as_usual()
     told = Settings(
         data=flags["data"],

@@ -24,6 +24,7 @@ from typing import Any
 from dfpipe import __version__
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import MediaCrashed, MediaTimeout, ResourceError, UsageError
+from dfpipe.extras import need
 from dfpipe.pool import MAX_FAILED_STARTS, MAX_TRIES, START_S, Errand
 from dfpipe.rayworker import Failed, Unseen, Worker, packed
 from dfpipe.signals import STOPS, Terminated
@@ -349,11 +350,10 @@ def connected(cluster: Cluster, workers: int) -> Iterator[Any]:
 
 
 def _ray() -> Any:
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise UsageError("the engine ray needs Ray: pip install 'dfpipe[ray]'") from error
+    need("--engine ray", "ray", ["ray"])
+    import ray
+    import ray.exceptions
+
     return ray
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from dfpipe.config import LimitsConfig
 from dfpipe.errors import DfpipeError, ResourceError, SourceError, TooLargeMedia, UnreadableMedia, UsageError
+from dfpipe.extras import need
 from dfpipe.files import atomic_file, disk_errors
 from dfpipe.types import Origin
 
@@ -139,10 +140,9 @@ def put(path: Path, url: Url) -> None:
 
 def _opened(url: Url) -> tuple[Any, str]:
     """The driver, which keeps no listings: it must see when a file changes; and the place as it spells it."""
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise UsageError(f"{url} is read with fsspec: pip install 'dfpipe[store]'") from error
+    need(f"{url}", "store", ["fsspec"])
+    from fsspec.core import url_to_fs
+
     try:
         fs, root = url_to_fs(url.text, use_listings_cache=False)
     except ImportError as error:

@@ -1,7 +1,6 @@
 """The room's second verb: what a folder of extracted faces looks like, as one page, its charts, and all numbers."""
 
 import csv
-import importlib.util
 import json
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dfpipe.errors import SourceError, UsageError
+from dfpipe.extras import need
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.names import as_cell, printable
 from dfpipe.preprocess import charts
@@ -25,7 +25,6 @@ PAGE, SUMMARY, DUPLICATES = "explore.html", "summary.json", "duplicates.csv"
 SAMPLE = 4000  # crops: a share of 50 % is then known to 1.6 points (95 %), and two cores need some five seconds
 SHEET = 60  # crops per label: what a person takes in at one look
 PAIRS_SHOWN = 24  # candidates with pictures; all of them are in DUPLICATES
-_LIBRARIES = ("imagehash", "matplotlib")
 _SIDES = [f"{side}_{key}" for side in "ab" for key in ("split", "label", "dataset", "name", "crop")]
 _CSV_FIELDS = ("distance", "same_file", "labels_differ", *_SIDES)
 
@@ -88,8 +87,7 @@ def explore(folder: Path, out: Path, *, sample: int = SAMPLE, sheet_size: int = 
 
 
 def _check(sample: int, sheet_size: int) -> None:
-    if missing := [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]:
-        raise UsageError(f"explore needs {', '.join(missing)}: pip install 'dfpipe[explore]'")
+    need("explore", "explore", ["imagehash", "matplotlib"])
     if sample < 0 or sheet_size < 1:
         raise UsageError("the sample cannot be negative (0 = all crops), and a contact sheet needs at least 1 crop")
 

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfpipe.errors import ConfigError, DataError, ModelFileError
+from dfpipe.errors import DataError, ModelFileError
+from dfpipe.extras import need
 from dfpipe.files import atomic_file
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.train.dataset import CropDataset
@@ -58,10 +59,12 @@ def export_onnx(model: Path, out: Path, data: Path | None = None) -> Exported:
     Raises:
         ModelFileError: The model file is refused, its network cannot be exported, or the result differs from it.
         SourceError, DataError: No crops in `data`.
-        ConfigError: The packages are missing.
+        UsageError: The packages are missing.
         ResourceError: The disk is full.
     """
-    onnxruntime = [_needed(name) for name in PACKAGES][-1]
+    need("the export to ONNX", "export", PACKAGES)
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+
     loaded = load_model(model)
     pictures, where = check_pictures(loaded, data)
     with atomic_file(out) as temporary:
@@ -73,13 +76,6 @@ def export_onnx(model: Path, out: Path, data: Path | None = None) -> Exported:
                 f"{out} is not written: onnxruntime and torch differ by {difference:.2g} on {where}, more than {TOLERANCE:g}"
             )
     return Exported(out, where, len(pictures), difference)
-
-
-def _needed(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"exporting to ONNX needs {name}: pip install dfpipe[export]") from error
 
 
 def _program(loaded: Model) -> Any:

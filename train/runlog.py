@@ -78,7 +78,7 @@ class RunLog:
             self._writer.close()
         missing = [name for name in ("matplotlib", "tensorboard") if util.find_spec(name) is None]
         if missing:
-            log.info("no curves or events: pip install %s, or dfpipe[train]", " ".join(missing))
+            log.info("no curves or events, for want of %s: pip install 'dfpipe[train]'", ", ".join(missing))
 
 
 def read_metrics(folder: Path) -> list[Row]:

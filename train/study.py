@@ -5,7 +5,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from dfpipe.errors import ConfigError, DataError
+from dfpipe.errors import DataError
+from dfpipe.extras import need
 from dfpipe.files import disk_errors
 from dfpipe.train.trialreport import less_is_better
 
@@ -18,12 +19,10 @@ def optuna() -> Any:
     """The library.
 
     Raises:
-        ConfigError: It is not installed.
+        UsageError: It is not installed.
     """
-    try:
-        return importlib.import_module("optuna")
-    except ImportError as error:
-        raise ConfigError("dfpipe tune needs Optuna: pip install dfpipe[train]") from error
+    need("tune", "train", ["optuna"])
+    return importlib.import_module("optuna")
 
 
 def open_study(path: Path, fingerprint: str, monitor: str) -> Any:

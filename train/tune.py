@@ -227,7 +227,7 @@ def _draw(job: _Job) -> None:
     """Pictures of the trials so far."""
     rows, metric = _rows(job), job.config.train.monitor
     if util.find_spec("matplotlib") is None:
-        log.info("no pictures: pip install matplotlib, or dfpipe[train]")
+        log.info("no pictures: pip install 'dfpipe[train]'")
     elif rows:
         _write(job.folder / HISTORY, history(rows, metric))
         for search in job.searches:

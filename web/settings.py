@@ -1,6 +1,5 @@
 """What `dfpipe serve` was told, checked, and where things lie under its data folder."""
 
-import importlib.util
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 from dfpipe.config import Config
 from dfpipe.errors import UsageError
 
-_LIBRARIES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 MIN_KEY_CHARS = 16  # shorter keys can be guessed; 16 random letters are some 90 bits
 
 
@@ -72,16 +70,6 @@ def check(settings: Settings) -> None:
             f"{settings.host} can be reached from other machines and there is no API key: set DFPIPE_API_KEY or --key-file, "
             "or say --insecure if everybody may use it"
         )
-
-
-def check_libraries() -> None:
-    """Refuses to begin without the libraries of the extra `web`.
-
-    Raises:
-        UsageError: One is missing.
-    """
-    if missing := [name for module, name in _LIBRARIES.items() if importlib.util.find_spec(module) is None]:
-        raise UsageError(f"serve needs {', '.join(missing)}: pip install 'dfpipe[web]'")
 
 
 def is_loopback(host: str) -> bool:

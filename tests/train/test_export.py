@@ -13,7 +13,7 @@ import safetensors
 import torch
 
 from dfpipe.config import FacesConfig, HeadConfig
-from dfpipe.errors import ConfigError, ModelFileError, SourceError
+from dfpipe.errors import ModelFileError, SourceError, UsageError
 from dfpipe.train import export as room
 from dfpipe.train.card import ModelCard
 from dfpipe.train.export import RANDOM, export_onnx
@@ -108,7 +108,7 @@ def test_a_network_that_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.M
 
 def test_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match=r"needs onnxruntime: pip install dfpipe\[export\]"):
+    with pytest.raises(UsageError, match=r"needs onnxruntime: pip install 'dfpipe\[export\]'"):
         export_onnx(tmp_path / "m.safetensors", tmp_path / "out.onnx")
 
 

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from dfpipe.config import Config, StageConfig, load_config
-from dfpipe.errors import ConfigError, DataError, ResourceError
+from dfpipe.errors import ConfigError, DataError, ResourceError, UsageError
 from dfpipe.train import tune as room
 from dfpipe.train.card import read_card
 from dfpipe.train.loop import train
@@ -190,7 +190,7 @@ def test_what_is_worse_than_the_median_is_ended_early(faces: Path, tmp_path: Pat
 
 def test_without_optuna(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ConfigError, match=r"pip install dfpipe\[train\]"):
+    with pytest.raises(UsageError, match=r"pip install 'dfpipe\[train\]'"):
         tune(config, tmp_path, tmp_path / "study", 1)
 
 

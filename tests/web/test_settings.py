@@ -7,8 +7,7 @@ from click.testing import CliRunner
 
 from dfpipe.cli import main
 from dfpipe.errors import UsageError
-from dfpipe.web import settings as room
-from dfpipe.web.settings import Settings, check, check_libraries, is_loopback
+from dfpipe.web.settings import Settings, check, is_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -29,13 +28,6 @@ def test_other_machines_need_a_key_or_a_word(host: str) -> None:
 def test_a_key_that_can_be_guessed_is_refused() -> None:
     with pytest.raises(UsageError, match="longer"):
         check(Settings(Path("data"), key="k" * 15))
-
-
-def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_libraries()
-    monkeypatch.setattr(room, "_LIBRARIES", {"no_such_module": "no-such-package"})
-    with pytest.raises(UsageError, match=r"no-such-package: pip install 'dfpipe\[web\]'"):
-        check_libraries()
 
 
 def test_the_key_file_is_read(tmp_path: Path) -> None:
