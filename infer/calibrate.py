@@ -83,7 +83,7 @@ def calibrate(
     fit = choose(METHODS, method, "calibration")
     name, value = parse_rule(rule)
     if not 0 < error_rate < 0.5:
-        raise DataError(f"an error rate of {error_rate} outside the band makes no sense: choose one between 0 and 0.5")
+        raise DataError(f"--error {error_rate:g} makes no sense: choose a share between 0 and 0.5")
     plain = Detector(replace(detector.model, card=replace(detector.model.card, calibration=None)), config.infer)
     scores = _scores(plain, data, split, any_crops, leaks)
     before = _clips(scores, plain, (0.4, 0.6))

@@ -140,7 +140,9 @@ def parse_rule(text: str) -> tuple[str, float]:
         value = float("nan")
     low, high = SETTINGS.get(name, (0.0, 0.0))
     if name not in THRESHOLDS or not low <= value <= high or (number and name not in SETTINGS):
-        raise UsageError(f"no threshold rule {text!r}: there are youden, f1, fpr=SHARE (as 0.01) and cost=RATIO (as 5)")
+        raise UsageError(
+            f"unknown threshold rule {text!r}; there are: youden, f1, fpr=SHARE (as 0.01), cost=RATIO (as 5)"
+        )
     return name, value
 
 

@@ -36,7 +36,7 @@ def check_members(detectors: Mapping[str, Detector], how: str) -> None:
     """
     choose(ENSEMBLES, how, "ensemble")
     if len(detectors) < 2:
-        raise UsageError("an ensemble needs at least two model files")
+        raise UsageError("an ensemble needs at least two model files: name more")
     cards = {name: detector.model.card for name, detector in detectors.items()}
     first = next(iter(cards.values()))
     for name, card in cards.items():
@@ -118,7 +118,7 @@ def together(detectors: Sequence[Detector], how: str = "mean-logit") -> Detector
     """
     hashes = [detector.model.sha256 for detector in detectors]
     if len(set(hashes)) < len(hashes):
-        raise UsageError("the same model file is named twice")
+        raise UsageError("the same model file is named twice: name it once")
     members = {f"{detector.model.card.name} {i}": detector for i, detector in enumerate(detectors)}
     check_members(members, how)
     name = " + ".join(detector.model.card.name for detector in detectors)

@@ -247,9 +247,9 @@ def named(detectors: Sequence[Detector]) -> dict[str, Detector]:
     """
     names = [detector.model.card.name for detector in detectors]
     if len({detector.model.sha256 for detector in detectors}) < len(detectors):
-        raise UsageError("the same model file is named twice")
+        raise UsageError("the same model file is named twice: name it once")
     if not names:
-        raise UsageError("name at least one model file, or scores with --scores")
+        raise UsageError("nothing to measure: name at least one model file, or a table of scores with --scores")
     return {
         name if names.count(name) == 1 else f"{name} {detector.model.sha256[:6]}": detector
         for name, detector in zip(names, detectors, strict=True)

@@ -44,7 +44,7 @@ def check_fit(name: str, card: ModelCard, manifest: Manifest, rows: Sequence[int
     found = misfits(card, manifest, rows)
     if found and not allowed:
         raise DataError(
-            f"the crops in {manifest.folder} do not fit {name}: {'; '.join(found)}. Name the clips or stills themselves "
+            f"the crops in {manifest.folder} do not fit {name}: {'; '.join(found)}: name the clips or stills themselves "
             "with --data (faces are then cut as the model wants them), or ask for these crops with --any-crops"
         )
     return found
@@ -78,7 +78,7 @@ def check_leaks(
         LeakError: There are some; names the first offenders.
     """
     if leaks not in LEAKS:
-        raise UsageError(f"leaks can be {', '.join(LEAKS)}, not {leaks!r}")
+        raise UsageError(f"unknown --leaks {leaks!r}; there are: {', '.join(LEAKS)}")
     media = {manifest.columns["media_id"][row] for row in rows}
     items = [row for row in inputs if row["media_id"] in media]
     found = _leaked(card, items)
@@ -96,7 +96,7 @@ def check_leaks(
     if leaks == "drop" and len(found) < len(items):
         return f"{told}; they are left out, {how}", {row["media_id"] for row in found}
     raise LeakError(
-        f"{name} must not be measured on its training data: {told}. Choose another --split or --data, leave them out with "
+        f"{name} must not be measured on its training data: {told}; choose another --split or --data, leave them out with "
         "--leaks drop, or measure all the same with --leaks keep"
     )
 

@@ -155,8 +155,8 @@ def _last_map(network: FaceClassifier, images: Tensor) -> tuple[nn.Module, int]:
         network(images)
     if found is None:
         raise UsageError(
-            f"a heat map needs a network that ends in a feature map, and {type(network.backbone).__name__} does not: "
-            "go without heat maps, or use a CNN such as tf_efficientnet_lite0"
+            "a heat map needs a network that ends in a feature map, and this one does not: leave out --heatmap, or use a "
+            "model such as tf_efficientnet_lite0"
         )
     return found
 

@@ -152,7 +152,7 @@ def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
-        raise SourceError(f"the list {path} cannot be read: {error.strerror}") from error
+        raise SourceError(f"list {path} cannot be read: {error.strerror}") from error
     lines = [line.rstrip("\r") for line in text.split("\n")]
     return [line for line in lines if line.strip() and not line.startswith("#")]
 

@@ -50,7 +50,7 @@ def rows_of(manifest: Manifest, split: str) -> list[int]:
         DataError: It holds no crops.
     """
     if split not in (*SPLITS, ALL):
-        raise UsageError(f"no split {split!r}: there are {', '.join(SPLITS)} and {ALL}")
+        raise UsageError(f"unknown split {split!r}; there are: {', '.join((*SPLITS, ALL))}")
     rows = list(range(len(manifest))) if split == ALL else manifest.rows_of(split)
     if not rows:
         held = ", ".join(f"{name} {len(manifest.rows_of(name))}" for name in SPLITS)

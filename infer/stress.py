@@ -123,7 +123,7 @@ def _inputs(manifest: Manifest, inputs: Sequence[dict[str, Any]], split: str, li
         if split in ("all", row["split"]) and row["state"] in (State.OK, State.PARTIAL) and row["label"] is not None
     ]
     if not found:
-        raise DataError(f"no labelled inputs with a face in split {split!r} of {manifest.folder}")
+        raise DataError(f"no labelled inputs with a face in split {split!r} of {manifest.folder}: name another --split")
     share = -(-limit // 2) if limit else 0
     by_label = [[row for row in found if row["label"] == label] for label in (0, 1)]
     return [row for rows in by_label for row in spread_over(rows, share)]

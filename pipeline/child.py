@@ -112,9 +112,7 @@ def _outcome(task: Callable[[Any], Any], item: Any, bounds: LimitsConfig) -> Any
         Exception,
     ) as error:  # a bug met on one input must not stop the other hundred thousand
         if _is_memory(error):
-            return TooLargeMedia(
-                f"needs more than the {bounds.memory_gb:g} GB of memory that one input may use (preprocess.limits.memory_gb)"
-            )
+            return TooLargeMedia(f"needs more memory than {bounds.named('memory_gb')}")
         return _bug(error)
 
 
@@ -135,7 +133,11 @@ def _send(pipe: Connection, outcome: Any) -> None:
         raise  # nobody wants it any more
     except Exception as error:  # what cannot be pickled; nothing of it was sent then
         pipe.send(
-            Done(TooLargeMedia("its result needs more memory than there is") if _is_memory(error) else _bug(error))
+            Done(
+                TooLargeMedia("its result needs more memory than there is: try --workers 1")
+                if _is_memory(error)
+                else _bug(error)
+            )
         )
 
 

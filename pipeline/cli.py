@@ -48,11 +48,11 @@ class _Doors(click.Group):
             if isinstance(error, Terminated):
                 failure.exit_code = TERMINATED
         except MemoryError:
-            failure = ResourceError("out of memory: try --workers 1 or a smaller --set train.batch_size")
+            failure = ResourceError("out of memory: try --workers 1, or a smaller train.batch_size or infer.batch_size")
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
-            failure = ResourceError("no space left on the disk: free some and run the same command again")
+            failure = ResourceError("no space left on the disk: free some, and run the same command again")
         click.echo(f"Error: {printable(str(failure))}", err=True)
         ctx.exit(failure.exit_code)
 

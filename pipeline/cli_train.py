@@ -120,7 +120,7 @@ def _check_resume(resume: Path | None, *more: str) -> None:
     changing |= {name: "--" + name.replace("_", "-") for name in more}
     given = [name for name in changing if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     if resume is not None and given:
-        raise click.UsageError(f"--resume takes config and data from the run: leave {', '.join(changing.values())} out")
+        raise click.UsageError(f"--resume takes config and data from the run: leave out {', '.join(changing.values())}")
 
 
 def _train_json(done: Any) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def tune(
 
 def _check_alone() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise click.UsageError("several trainings, one after the other, run in one process: leave torchrun out")
+        raise click.UsageError("several trainings, one after the other, run in one process: leave out torchrun")
 
 
 def _flags_of(known: Any) -> str:

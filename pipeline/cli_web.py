@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dfpipe.errors import UsageError
+from dfpipe.errors import UsageError, reason_of
 from dfpipe.flags import DIR, FILE, Number, Whole, device_flag, frames_flag, settings, voice
 
 SERVICE = Path("data/service")
@@ -110,9 +110,9 @@ def _key(file: Path | None) -> str | None:
     try:
         key = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the key file {file} cannot be read: {error}") from error
+        raise UsageError(f"key file {file} cannot be read: {reason_of(error)}") from error
     if not key:
-        raise UsageError(f"the key file {file} is empty")
+        raise UsageError(f"key file {file} is empty: write the key into it")
     return key
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from dfpipe.errors import ConfigError, did_you_mean
+from dfpipe.errors import ConfigError, did_you_mean, reason_of
 
 C = TypeVar("C")
 
@@ -61,6 +61,10 @@ class FacesConfig:
         _require(self.max_faces >= 1, "preprocess.faces.max_faces must be at least 1")
 
 
+# Ending of a limit's name -> its unit.
+_UNITS = {"_gb": "GB", "_megapixels": "megapixels", "_s": "s", "_ratio": "times", "seconds": "s"}
+
+
 @dataclass(frozen=True)
 class LimitsConfig:
     """What one input may cost before it is given up. All are reported when hit."""
@@ -83,8 +87,9 @@ class LimitsConfig:
             _require(getattr(self, f.name) > 0, f"preprocess.limits.{f.name} must be above 0")
 
     def named(self, name: str) -> str:
-        """A limit as a reason for a refusal gives it: its value and its setting."""
-        return f"the limit of {getattr(self, name):.15g} (preprocess.limits.{name})"
+        """A limit as a reason for a refusal gives it: its value with its unit, and its setting."""
+        unit = next((f" {unit}" for ending, unit in _UNITS.items() if name.endswith(ending)), "")
+        return f"the limit of {getattr(self, name):.15g}{unit} (preprocess.limits.{name})"
 
     def allowance(self, size: int = 0, duration_s: float = 0.0, pixels: int = 0, fps: float = 0.0) -> float:
         """Wall time that an input of this kind may take, in s.
@@ -279,7 +284,7 @@ def load_config(name_or_file: str = "default", overrides: Sequence[str] = ()) ->
     tree = _read_yaml(name_or_file)
     for override in overrides:
         key, equals, value = override.partition("=")
-        _require(bool(equals and key.strip()), f"--set takes key=value, not {override!r}")
+        _require(bool(equals and key.strip()), f"--set takes KEY=VALUE, as train.epochs=3, not {override!r}")
         _set(tree, key.strip().split("."), _parse(value, f"--set {override}"))
     return from_mapping(Config, tree)
 
@@ -340,7 +345,7 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
         try:
             text = Path(name_or_file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read config file {name_or_file}: {error}") from error
+            raise ConfigError(f"config file {name_or_file} cannot be read: {reason_of(error)}") from error
     elif name_or_file in recipes():
         text = (resources.files("dfpipe.configs") / f"{name_or_file}.yaml").read_text(encoding="utf-8")
     else:
@@ -351,7 +356,7 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
     tree = _parse(text, name_or_file)
     if tree is None:
         return {}
-    _require(isinstance(tree, dict), f"{name_or_file} must hold 'key: value' lines, not a {type(tree).__name__}")
+    _require(isinstance(tree, dict), f"{name_or_file} must hold settings as 'key: value', not {_shown(tree)}")
     return typing.cast(dict[str, Any], tree)
 
 
@@ -363,7 +368,14 @@ def _parse(text: str, what: str) -> Any:
         ValueError,
         RecursionError,
     ) as error:  # also a date or number that cannot be, brackets without end
-        raise ConfigError(f"{what} is not valid YAML: {error}") from error
+        raise ConfigError(f"{what} is not valid YAML{_where_in(error)}") from error
+
+
+def _where_in(error: Exception) -> str:
+    """Line and fault, counted from 1, where YAML's reader knows them."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f", line {error.problem_mark.line + 1}: {error.problem}"
+    return f": {error}"
 
 
 def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -376,7 +388,10 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 def _coerce(hint: Any, value: Any, where: str) -> Any:
     """Checks one value against its annotation; whole numbers pass as floats, lists as tuples."""
     if dataclasses.is_dataclass(hint):
-        _require(isinstance(value, Mapping), f"{where} holds settings, not the value {_shown(value)}")
+        _require(
+            isinstance(value, Mapping),
+            f"{where} is a group of settings: set one of them, not {_shown(value)}",
+        )
         return from_mapping(typing.cast(type, hint), value, where + ".")
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)

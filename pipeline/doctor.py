@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from dfpipe.errors import DfpipeError
 from dfpipe.floors import FFMPEG, below, holes_in, installed_versions
 from dfpipe.preprocess.ffmpeg import ffmpeg_version
 
@@ -38,9 +39,14 @@ def examine(say: Say) -> Iterator[Check]:
         try:
             result = Check(name, True, check())
         except Exception as error:  # whatever is broken here must be told, not raised
-            result = Check(name, False, f"{type(error).__name__}: {error}")
+            result = Check(name, False, _why(error))
         _tell(result, say)
         yield result
+
+
+def _why(error: Exception) -> str:
+    """In our words where a check says no, with its kind where something breaks."""
+    return str(error) if isinstance(error, RuntimeError | DfpipeError) else f"{type(error).__name__}: {error}"
 
 
 def _tell(check: Check, say: Say) -> None:
@@ -49,7 +55,7 @@ def _tell(check: Check, say: Say) -> None:
 
 def _python() -> str:
     if sys.version_info < MIN_PYTHON:
-        raise RuntimeError(f"Python {platform.python_version()}, needs {'.'.join(map(str, MIN_PYTHON))} or newer")
+        raise RuntimeError(f"Python {platform.python_version()}: install {'.'.join(map(str, MIN_PYTHON))} or newer")
     return f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
 
 
@@ -186,7 +192,7 @@ def selftest(say: Say) -> Check:
     try:
         result = Check("self-test", True, _selftest())
     except Exception as error:  # as in `examine`
-        result = Check("self-test", False, f"{type(error).__name__}: {error}")
+        result = Check("self-test", False, _why(error))
     _tell(result, say)
     return result
 
@@ -200,7 +206,7 @@ def _selftest() -> str:
         raise RuntimeError("this install comes without a model: install dfpipe from its wheel")
     expected = read_card(model, shipped=True).metrics.get(SELFTEST)
     if not expected:
-        raise RuntimeError("the model file does not say what it should answer")
+        raise RuntimeError("the model that ships does not say what it should answer: install dfpipe from its wheel")
     found = selftest_answers(model)
     far = {name: (p, expected[name]) for name, p in found.items() if abs(p - expected[name]) > TOLERANCE}
     if far:

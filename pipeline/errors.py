@@ -135,6 +135,11 @@ def _one_line(message: str) -> str:
     return f"{line[: MAX_MESSAGE - _KEPT_AT_END - 5]} ... {line[-_KEPT_AT_END:]}"
 
 
+def reason_of(error: OSError | ValueError) -> str:
+    """Why a text file cannot be read, without the file's name, which the message has already."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not text in UTF-8"
+
+
 def choose(table: Mapping[str, T], name: str, what: str) -> T:
     """Looks up a name that a person typed.
 
@@ -147,6 +152,6 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns ', did you mean ...?' for a near miss, else an empty string."""
+    """Returns ' (did you mean ...?)' for a near miss, else an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -136,7 +136,7 @@ def disk_errors(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise ResourceError(f"no space left in {where}: free some and run the same command again") from error
+            raise ResourceError(f"no space left in {where}: free some, and run the same command again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise UsageError(f"cannot write to {where} ({error.strerror}): choose another --out") from error
         raise

@@ -28,7 +28,7 @@ def check_states(redo: Iterable[str]) -> None:
     """
     known = {str(state): state for state in State}
     for state in redo:
-        choose(known, state, "state for --redo")
+        choose(known, state, "--redo state")
 
 
 class Ledger:
@@ -51,8 +51,12 @@ class Ledger:
             self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
             if _is_of_the_disk(error):
-                raise ResourceError(f"{path} cannot be written ({error}): free disk space and run again") from error
-            raise UsageError(f"{path} is damaged ({error}): delete it to start this folder anew") from error
+                raise ResourceError(
+                    f"{path} cannot be written ({error}): free disk space, and run the same command again"
+                ) from error
+            raise UsageError(
+                f"{path} is damaged ({error}): delete it to start this folder anew, or choose another --out"
+            ) from error
 
     def fingerprints(self) -> dict[str, str]:
         """What each finished input looked like: key to fingerprint."""
@@ -88,7 +92,9 @@ class Ledger:
         try:
             self._db.execute(statement, values)
         except sqlite3.OperationalError as error:
-            raise ResourceError(f"the ledger cannot be written ({error}): free disk space and run again") from error
+            raise ResourceError(
+                f"the ledger cannot be written ({error}): free disk space, and run the same command again"
+            ) from error
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """All finished inputs in the order of their keys."""

@@ -281,7 +281,7 @@ class Pool:
         worker.kill()
         self._failed_starts += 1
         if self._failed_starts > MAX_FAILED_STARTS:
-            raise ResourceError(f"a process that reads media {why}: too little memory, or a slow disk? Try --workers 1")
+            raise ResourceError(f"a process that reads media {why}: too little memory or a slow disk; try --workers 1")
 
     def _bury(self, worker: _Worker) -> None:
         """What becomes of the input of a child that died."""

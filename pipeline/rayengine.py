@@ -298,7 +298,7 @@ class Crew:
         if errand.tries >= MAX_TRIES:
             raise UsageError(
                 f"{member.node} does not find {path_of(errand.item)}, which is there on this machine: inputs must lie in a "
-                "folder that every node of the cluster sees under the same path. What is finished is kept"
+                "folder that every node of the cluster sees under the same path; what is finished is kept"
             )
         self._todo.appendleft(errand)
 
@@ -375,7 +375,8 @@ def _check_address(address: str) -> None:
         socket.create_connection((host, int(port)), REACH_S).close()
     except OSError as error:
         raise UsageError(
-            f"cannot reach a Ray cluster at {address} ({error}): is it the address of its head, as `ray start --head` tells?"
+            f"cannot reach a Ray cluster at {address} ({error.strerror or error}): give the address of its head, as "
+            "'ray start --head' tells it"
         ) from error
 
 
@@ -415,7 +416,7 @@ def _init(ray: Any, failure: str, **how: Any) -> Any:
         raise Terminated from error
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
         raise UsageError(
-            f"{failure}: {_why(error)}. A cluster that wants a token is joined with RAY_AUTH_MODE=token and "
+            f"{failure}: {_why(error)}; a cluster that wants a token is joined with RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN or a file ~/.ray/auth_token; its nodes need the same Python and Ray"
         ) from error
     finally:

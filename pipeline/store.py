@@ -97,17 +97,17 @@ def fetch(origin: Origin, path: Path, limits: LimitsConfig, stop: Event | None =
     with disk_errors(path.parent), path.open("wb") as file:
         for start in range(0, origin.size, RANGE_BYTES):
             if stop is not None and stop.is_set():
-                raise UnreadableMedia("was not fetched to its end: run again")
+                raise UnreadableMedia("was not fetched to its end: run the same command again")
             end = min(start + RANGE_BYTES, origin.size)
             with _told("cannot be fetched", UnreadableMedia, "run again"):
                 data = fs.cat_file(root, start=start, end=end)
             if len(data) != end - start:
-                raise UnreadableMedia("was changed while it was fetched: run again")
+                raise UnreadableMedia("was changed while it was fetched: run the same command again")
             file.write(data)
     with _told("cannot be fetched", UnreadableMedia, "run again"):
         now = fs.info(root)
     if (int(now["size"] or 0), _stamp(now)) != (origin.size, origin.stamp):
-        raise UnreadableMedia("was changed since it was listed: run again")
+        raise UnreadableMedia("was changed since it was listed: run the same command again")
 
 
 def get(url: Url, path: Path) -> bool:
@@ -117,7 +117,7 @@ def get(url: Url, path: Path) -> bool:
         ResourceError: The store does not give it.
     """
     fs, root = _opened(url)
-    with _told(f"{url} cannot be read", ResourceError, "check the network and run again"):
+    with _told(f"{url} cannot be read", ResourceError, "check the network, and run the same command again"):
         if not fs.exists(root):
             return False
         with atomic_file(path) as temporary:
@@ -133,7 +133,9 @@ def put(path: Path, url: Url) -> None:
     """
     fs, root = _opened(url)
     with _told(
-        f"{url} cannot be written", ResourceError, "check the name, the credentials and the network, and run again"
+        f"{url} cannot be written",
+        ResourceError,
+        "check the name, the credentials and the network, and run the same command again",
     ):
         fs.put_file(str(path), root)
 
@@ -146,7 +148,7 @@ def _opened(url: Url) -> tuple[Any, str]:
     try:
         fs, root = url_to_fs(url.text, use_listings_cache=False)
     except ImportError as error:
-        raise UsageError(f"{url}: {error}; for S3 pip install 'dfpipe[store]'") from error
+        raise UsageError(f"{url} cannot be opened ({error}): for S3 pip install 'dfpipe[store]'") from error
     except ValueError as error:
         raise UsageError(f"{url} is no path, and no kind of store that fsspec knows ({error})") from error
     return fs, str(root)

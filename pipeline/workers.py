@@ -106,7 +106,7 @@ def _serial(
         except MediaError as error:
             result = error
         except MemoryError:
-            result = TooLargeMedia("needs more memory than there is")
+            result = TooLargeMedia("needs more memory than there is: try --workers 1")
         yield item, result
 
 

@@ -81,9 +81,7 @@ def open_zip(path: Path, limits: LimitsConfig) -> Archive:
             claimed = len(archive.infolist())  # the claim may have been a lie
             if claimed <= limits.archive_entries:
                 return archive
-    raise TooLargeMedia(
-        f"it has {claimed} entries, more than preprocess.limits.archive_entries = {limits.archive_entries}: unpack it"
-    )
+    raise TooLargeMedia(f"{claimed} entries are over {limits.named('archive_entries')}: unpack it")
 
 
 def _entry_count(path: Path) -> int:
@@ -207,8 +205,7 @@ def _check_size(unpacked: int, packed: int, most: float, limits: LimitsConfig) -
     if unpacked > most:
         raise TooLargeMedia(f"it unpacks to more than {most / 1e6:.0f} MB")
     if unpacked > _SMALL and unpacked > limits.archive_ratio * packed:
-        ratio = f"{limits.archive_ratio:g} times its size"
-        raise TooLargeMedia(f"it unpacks to more than {ratio}, as zip bombs do (preprocess.limits.archive_ratio)")
+        raise TooLargeMedia(f"it grows over {limits.named('archive_ratio')} in unpacking, as zip bombs do")
 
 
 @functools.lru_cache(maxsize=4)

@@ -89,7 +89,7 @@ def explore(folder: Path, out: Path, *, sample: int = SAMPLE, sheet_size: int = 
 def _check(sample: int, sheet_size: int) -> None:
     need("explore", "explore", ["imagehash", "matplotlib"])
     if sample < 0 or sheet_size < 1:
-        raise UsageError("the sample cannot be negative (0 = all crops), and a contact sheet needs at least 1 crop")
+        raise UsageError("a sample holds at least 0 crops (0 = all), and a contact sheet at least 1")
 
 
 # ---- pictures ------------------------------------------------------------------------------------------------------

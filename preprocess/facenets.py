@@ -52,7 +52,7 @@ class _Net(nn.Module):
         """
         package = find_spec("facenet_pytorch")
         if package is None or package.origin is None:
-            raise DfpipeError("facenet-pytorch is not installed: run 'pip install facenet-pytorch'")
+            raise DfpipeError("facenet-pytorch is not installed: pip install facenet-pytorch")
         self.load_state_dict(torch.load(Path(package.origin).parent / WEIGHTS / name, weights_only=True))
 
 

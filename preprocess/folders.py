@@ -197,5 +197,5 @@ def stills_task(job: _Stills, limits: LimitsConfig) -> Found:
 def _text_lines(archive: Archive, info: zipfile.ZipInfo) -> Iterator[str]:
     text = first_bytes(archive, info, MAX_LIST_BYTES + 1)
     if len(text) > MAX_LIST_BYTES:
-        raise TooLargeMedia(f"it is larger than {MAX_LIST_BYTES >> 20} MiB")
+        raise TooLargeMedia(f"it is larger than {MAX_LIST_BYTES / 1e6:.0f} MB")
     yield from io.TextIOWrapper(io.BytesIO(text), encoding="utf-8-sig", errors="surrogateescape", newline="")

@@ -20,7 +20,7 @@ from dfpipe.preprocess.groups import default_group
 from dfpipe.preprocess.tree import SUFFIXES, Found, some
 from dfpipe.types import Label, MediaItem
 
-MAX_LIST_BYTES = 1 << 29  # DeepfakeBench's largest list, all of FaceForensics++ with masks, has some 10^8 bytes
+MAX_LIST_BYTES = 500_000_000  # DeepfakeBench's largest list, all of FaceForensics++ with masks, has some 10^8 bytes
 LABELS = {  # names of folders
     "real": Label.REAL,
     "reals": Label.REAL,
@@ -55,7 +55,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
-            raise SourceError(f"{path} is larger than {MAX_LIST_BYTES >> 20} MiB: no known list is; divide it")
+            raise SourceError(f"{path} is larger than {MAX_LIST_BYTES / 1e6:.0f} MB, as no known list is: divide it")
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error

@@ -188,7 +188,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise SourceError(
-            f"no {MANIFEST} in {folder}: run 'dfpipe extract --out {folder}' first, or name another --data"
+            f"no {MANIFEST} in {folder}: run 'dfpipe extract --out {folder}' first, or name another folder"
         )
     table = _read_table(path, CROPS_SCHEMA)
     _check(path, table)
@@ -204,7 +204,7 @@ def read_inputs(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / INPUTS
     if not path.is_file():
-        raise SourceError(f"no {INPUTS} in {folder}: run 'dfpipe extract --out {folder}' first")
+        raise SourceError(f"no {INPUTS} in {folder}: run 'dfpipe extract --out {folder}' first, or name another folder")
     rows: list[dict[str, Any]] = _read_table(path, INPUTS_SCHEMA).to_pylist()
     return [{**dict.fromkeys(_LATER), **row} for row in rows]
 

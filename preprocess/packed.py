@@ -72,7 +72,7 @@ def pack(data: Path, out: Path, shard_mb: int = 256) -> Packed:
         ResourceError: The disk is full; the tar files that are finished stay valid.
     """
     if out.resolve() == data.resolve():
-        raise UsageError("--out must be another folder than that of the crops")
+        raise UsageError("--out is the folder of the crops: choose another --out")
     manifest = read_manifest(data)
     shards = dict(_plan(manifest, shard_mb * 1_000_000))
     with locked(out):
@@ -113,7 +113,7 @@ def _mixed(crop: str) -> bytes:
 def _sample(manifest: Manifest, row: int, start: int) -> _Sample:
     path = str(manifest.path(row))
     if located(path)[2] is not None:
-        raise UsageError(f"{manifest.folder} is packed already")
+        raise UsageError(f"{manifest.folder} is packed already: name the folder of its crops")
     try:
         size = os.stat(path).st_size
     except OSError as error:
@@ -145,7 +145,7 @@ def _write(path: Path, samples: list[_Sample]) -> None:
         for sample in samples:
             picture = crop_bytes(sample.path)
             if len(picture) != sample.size:
-                raise DataError(f"crop {sample.path} was changed meanwhile: run again")
+                raise DataError(f"crop {sample.path} was changed meanwhile: run the same command again")
             for suffix, content in ((Path(sample.path).suffix, picture), (".json", sample.text)):
                 entry = tarfile.TarInfo(sample.key + suffix)
                 entry.size = len(content)

@@ -273,7 +273,7 @@ def probe(path: Path, limits: LimitsConfig) -> Headers:
             raise UnsupportedMedia("it has no picture stream")
         context = stream.codec_context
         if context is None or context.name not in _CODECS:
-            raise UnsupportedMedia(f"codec {context.name if context else 'unknown'} is not one that we decode")
+            raise UnsupportedMedia(f"codec {context.name if context else 'unknown'} is not one that dfpipe decodes")
         if context.width * context.height > limits.frame_megapixels * 1e6:
             told = f"frames of {context.width} x {context.height} px are over {limits.named('frame_megapixels')}"
             raise TooLargeMedia(told)

@@ -71,7 +71,7 @@ def _folder_name(url: Url) -> str:
     """What the folder is called: datasets are named by it."""
     name = url.name
     if not _usable(name):
-        raise SourceError(f"{url} names no folder")
+        raise SourceError(f"{url} names no folder: write it as s3://bucket/folder")
     return name
 
 

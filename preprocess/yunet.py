@@ -35,7 +35,9 @@ class YuNet:
         try:
             self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), min_confidence, NMS_THRESHOLD, TOP_K)
         except cv2.error as error:
-            raise ConfigError(f"{model} is not a YuNet that this OpenCV can read: {error.err}") from error
+            raise ConfigError(
+                f"{model} is no YuNet that this OpenCV can read ({error.err}): download it again"
+            ) from error
 
     def detect(self, images: Sequence[Image]) -> list[list[FaceBox]]:
         """Finds the faces in RGB pictures of one size; boxes in px of those pictures, most confident first."""

@@ -32,13 +32,13 @@ def average(models: Sequence[Path], out: Path) -> ModelCard:
     loaded = [load_model(path) for path in models]
     card = loaded[-1].card
     if len(loaded) < 2:
-        raise ModelFileError("a mean needs at least two model files")
+        raise ModelFileError("a mean needs at least two model files: name more")
     for other in loaded[:-1]:
         different = [name for name in ALIKE if getattr(other.card, name) != getattr(card, name)]
         different += ["data"] if _trained_on(other.card) != _trained_on(card) else []
         if different:
             raise ModelFileError(
-                f"{other.path} and {loaded[-1].path} differ in {', '.join(different)}: no mean of them"
+                f"{other.path} and {loaded[-1].path} differ in {', '.join(different)}: name model files of one training"
             )
     states = [one.network.state_dict() for one in loaded]
     mean = {

@@ -78,11 +78,15 @@ def card_of(file: TensorFile) -> ModelCard:
     """
     text = file.metadata.get(KEY)
     if text is None:
-        raise ModelFileError(f"{file.path} was not written by dfpipe: its metadata do not say how to score with it")
+        raise ModelFileError(
+            f"{file.path} was not written by dfpipe: it does not say how it scores; name a file that 'dfpipe train' wrote"
+        )
     try:
         return _card_from(json.loads(text))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError) as error:
-        raise ModelFileError(f"{file.path}: its description cannot be understood ({error})") from error
+        raise ModelFileError(
+            f"{file.path}: its description cannot be understood ({error}): update dfpipe, or name another file"
+        ) from error
 
 
 def _card_from(values: Mapping[str, Any]) -> ModelCard:

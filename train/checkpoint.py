@@ -60,7 +60,9 @@ def save_state(folder: Path, place: Place, tensors: Mapping[str, Any]) -> None:
             try:
                 torch.save({"place": asdict(place), **tensors}, file)
             except RuntimeError as error:  # what its writer in C++ makes of a full disk
-                raise ResourceError(f"{folder / STATE} cannot be written: free disk space and run again") from error
+                raise ResourceError(
+                    f"{folder / STATE} cannot be written: free disk space, and run the same command again"
+                ) from error
             file.seek(start)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
@@ -120,4 +122,4 @@ def _read(path: Path) -> tuple[Place, dict[str, Any]]:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         return Place(**state.pop("place")), state
     except Exception as error:  # damaged files make torch raise kinds that have no base in common
-        raise DataError(f"{path} is damaged ({type(error).__name__})") from error
+        raise DataError(f"{path} is damaged: its content cannot be read") from error

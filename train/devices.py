@@ -23,7 +23,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} cannot be used on this machine: leave --device out, or use cpu") from error
+        raise UsageError(f"device {name!r} cannot be used on this machine: leave out --device, or use cpu") from error
     return device
 
 

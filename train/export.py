@@ -73,7 +73,8 @@ def export_onnx(model: Path, out: Path, data: Path | None = None) -> Exported:
         difference = _difference(loaded.network, session, pictures)
         if not difference <= TOLERANCE:
             raise ModelFileError(
-                f"{out} is not written: onnxruntime and torch differ by {difference:.2g} on {where}, more than {TOLERANCE:g}"
+                f"{out} is not written: onnxruntime and torch differ by {difference:.2g} on {where}, more than "
+                f"{TOLERANCE:g}; use the model file itself"
             )
     return Exported(out, where, len(pictures), difference)
 
@@ -99,7 +100,7 @@ def _program(loaded: Model) -> Any:
             )
     except Exception as error:  # of many kinds, without a base in common
         raise ModelFileError(
-            f"{loaded.path}: {loaded.card.architecture} cannot be exported ({_first_line(error)})"
+            f"{loaded.path}: {loaded.card.architecture} cannot be exported ({_first_line(error)}): use the model file itself"
         ) from error
     program.model.metadata_props[DESCRIPTION] = open_tensors(loaded.path).metadata[DESCRIPTION]
     return program
@@ -131,7 +132,7 @@ def check_pictures(loaded: Model, data: Path | None) -> tuple[Tensor, str]:
     manifest = read_manifest(data)
     rows = [row for row in manifest.rows_of("validation") if manifest.columns["label"][row] is not None]
     if not rows:
-        raise DataError(f"no labelled crops in split 'validation' of {data}: leave --data out, or extract more")
+        raise DataError(f"no labelled crops in split 'validation' of {data}: leave out --data, or extract more")
     spread = np.linspace(0, len(rows) - 1, count).astype(int)  # a crop may come twice where there are few
     crops = CropDataset(manifest, [rows[i] for i in spread], side, "none")
     return torch.stack([crops[i, 0][0] for i in range(count)]), f"validation crops of {data}"

@@ -97,7 +97,9 @@ class Fit:
         seed = task.config.seed
         self.sampler = EpochSampler(kinds, cfg.balance, seed, cfg.samples_per_epoch, cfg.batch_size, world)
         if not self.sampler.whole:
-            raise DataError(f"an epoch of {len(self.sampler.order())} crops is too short for {world.size} processes")
+            raise DataError(
+                f"an epoch of {len(self.sampler.order())} crops is too short for {world.size} processes: use fewer"
+            )
         weights = class_weights(kinds, self.sampler.order()) if cfg.class_weights == "balanced" else (1.0, 1.0)
         self.weights = torch.tensor(weights, device=self.device)
         holding = CropDataset(task.manifest, task.rows["validation"], cfg.image_size, "none")

@@ -159,7 +159,7 @@ def _known(folder: Path) -> tuple[Config, Path, str]:
         why = (
             f"the run has ended; its model is {folder / MODEL}"
             if _has_ended(folder, known)
-            else f"no {STATE}: no epoch of a run was saved there"
+            else f"no {STATE} was saved there, so there is nothing to go on from"
         )
         raise DataError(f"{folder} cannot be resumed: {why}")
     origin = str(known["training_data"]["initial_weights"])
@@ -354,4 +354,4 @@ def run_folder(out: Path, recipe: str) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise DataError(f"cannot make a new run folder in {out}")
+    raise DataError(f"cannot make a new run folder in {out}: choose another --out")

@@ -41,7 +41,9 @@ def save_model(path: Path, network: Network, card: ModelCard) -> None:
         try:
             save_file(tensors, temporary, metadata={KEY: text})
         except SafetensorError as error:  # it wraps what the file system says
-            raise ResourceError(f"{path} cannot be written ({error}): free disk space and run again") from error
+            raise ResourceError(
+                f"{path} cannot be written ({error}): free disk space, and run the same command again"
+            ) from error
 
 
 def _stored(name: str, tensor: Tensor, storage: str) -> Tensor:
@@ -94,7 +96,7 @@ def load_network(file: TensorFile, card: ModelCard, sha256: str, device: str) ->
         raise ModelFileError(f"{file.path} is damaged: {error}") from error
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise ModelFileError(f"{file.path}: tensor {name} has values that are no numbers: damaged")
+            raise ModelFileError(f"{file.path}: tensor {name} has values that are no numbers: the file is damaged")
     network.load_state_dict(tensors)
     return network.eval().to(place)
 
@@ -112,7 +114,9 @@ def _network(card: ModelCard, file: TensorFile) -> Network:
         raise ModelFileError(f"{file.path}: its tensors are not those of {card.architecture}: the file is damaged")
     for name, shape in shapes.items():
         if file.shapes[name] != shape:
-            raise ModelFileError(f"{file.path}: tensor {name} has the shape {file.shapes[name]}, not {shape}: damaged")
+            raise ModelFileError(
+                f"{file.path}: tensor {name} has the shape {file.shapes[name]}, not {shape}: the file is damaged"
+            )
     return _built(card)
 
 

@@ -54,6 +54,6 @@ def pack(model: Path, out: Path, name: str = "", licence: str = "", data: Path |
         if not difference <= TOLERANCE:
             raise ModelFileError(
                 f"{out} is not written: in half precision p_fake moves by {difference:.2g} on {where}; allowed is "
-                f"{TOLERANCE:g}"
+                f"{TOLERANCE:g}; hand on the model file as it is"
             )
     return Packed(out, out.stat().st_size, where, len(pictures), difference)

@@ -36,7 +36,7 @@ def show_batch(data: CropDataset, out: Path, seed: int, rows: int = 8, draws: in
         ResourceError: The disk is full.
     """
     if not len(data):
-        raise DataError("there is no crop to show: this split is empty")
+        raise DataError("no crop to show in split 'train': extract more")
     rng = np.random.default_rng(seed)
     lines = [_line(data, position, rng, draws) for position in _chosen(data.labels, rows, rng)]
     picture = _sheet(f"augmentation {data.augment!r}, network input {data.image_size} x {data.image_size} px", lines)

@@ -79,7 +79,9 @@ def open_tensors(path: Path, shipped: bool = False) -> TensorFile:
     try:
         shapes, metadata = check_header(claim) if shipped else isolated(check_header, claim)
     except (ModelFileError, MediaError) as error:
-        raise ModelFileError(f"{path} is refused, its header is wrong or damaged: {error}") from error
+        raise ModelFileError(
+            f"{path} is damaged, or no model file ({error}): name a .safetensors file that 'dfpipe train' wrote"
+        ) from error
     return TensorFile(path, shapes, metadata, head, state)
 
 

@@ -96,7 +96,7 @@ def tune(
     optuna()
     searches = [parse(text, config) for text in params or [DEFAULT]]
     if len({search.key for search in searches}) < len(searches):
-        raise ConfigError("--param names a setting twice")
+        raise ConfigError("--param names a setting twice: name it once")
     manifest = read_manifest(data)
     known = [fingerprint(manifest, training_rows(manifest)), to_yaml(config), *map(repr, searches)]
     with locked(folder):

@@ -108,13 +108,17 @@ def _read(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load(open_tensors(path).read())
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (ModelFileError, safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ConfigError(f"{path} is no file of weights, or damaged: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"{path} is no file of weights, or damaged ({str(error).splitlines()[0]}): download it again"
+        ) from error
     except Exception as error:  # an unpickling error has no common base that may be imported here
-        raise ConfigError(f"{path} holds more than tensors and is not opened: {type(error).__name__}") from error
+        raise ConfigError(
+            f"{path} holds more than tensors and is not opened: use a .safetensors file of these weights"
+        ) from error
     for key in ("state_dict", "model"):
         tensors = tensors.get(key, tensors) if isinstance(tensors, dict) else tensors
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ConfigError(f"{path} holds no table of tensors")
+        raise ConfigError(f"{path} holds no table of tensors: download it again")
     return tensors
 
 
@@ -128,7 +132,9 @@ def _load(backbone: nn.Module, name: str, tensors: dict[str, Tensor]) -> None:
         wanted = backbone.state_dict().keys()
         backbone.load_state_dict(_resized(backbone, {key: filled[key] for key in wanted}))
     except (RuntimeError, KeyError, ValueError) as error:
-        raise ConfigError(f"the weights do not fit {name}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"the weights do not fit {name} ({str(error).splitlines()[0]}): name those of {name}"
+        ) from error
 
 
 def _resized(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

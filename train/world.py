@@ -160,7 +160,7 @@ def _own(device: torch.device) -> torch.device:
     local, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if local >= count:
         here = os.environ.get("LOCAL_WORLD_SIZE", "several")
-        raise UsageError(f"{here} processes but {count} GPUs here: lower --nproc_per_node")
+        raise UsageError(f"{here} processes, but {count} GPUs here: lower --nproc_per_node")
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
 

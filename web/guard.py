@@ -94,7 +94,7 @@ def check_host(host: str, known: Iterable[str]) -> None:
         Refused: 400.
     """
     if _address(f"//{host}")[0] not in {one.lower() for one in known}:
-        raise Refused(400, "bad_host", "this service is not known by that name: see --allow-host of dfpipe serve")
+        raise Refused(400, "bad_host", "this service is not known by that name: see --allow-host of 'dfpipe serve'")
 
 
 def check_origin(headers: Headers) -> None:
@@ -127,7 +127,7 @@ def check_key(headers: Headers, key: bytes) -> None:
         raise Refused(
             401,
             "no_key",
-            "this service asks for its API key: Authorization: Bearer KEY",
+            "this service asks for its API key: send the header Authorization: Bearer KEY",
             {"WWW-Authenticate": "Bearer"},
         )
 
@@ -140,7 +140,7 @@ def check_body(headers: Headers) -> None:
     """
     length = headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > BODY_BYTES:
-        raise Refused(413, "too_big", "this request needs no body")
+        raise Refused(413, "too_big", "this request takes no body: send none")
 
 
 def add_headers(headers: MutableHeaders, path: str) -> None:

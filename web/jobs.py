@@ -125,11 +125,11 @@ class JobStore:
             self._db.execute("PRAGMA synchronous=FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
-                raise UsageError(f"{path} was written by another version of dfpipe: choose another --data")
+                raise UsageError(f"{path} was written by another version of dfpipe: choose another --out")
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={_VERSION}")
         except sqlite3.DatabaseError as error:
-            raise UsageError(f"{path} cannot be used ({error}): choose another --data, or delete it") from error
+            raise UsageError(f"{path} cannot be used ({error}): choose another --out, or delete it") from error
 
     def close(self) -> None:
         """Flushes and closes the file."""
@@ -308,7 +308,9 @@ class JobStore:
                         self._db.execute("ROLLBACK")
                     raise
             except sqlite3.OperationalError as error:
-                raise ResourceError(f"the jobs cannot be written ({error}): free disk space") from error
+                raise ResourceError(
+                    f"the jobs cannot be written ({error}): free disk space, and start again"
+                ) from error
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Row]:
         with self._lock:

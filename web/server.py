@@ -86,7 +86,7 @@ def held(settings: Settings) -> Iterator[None]:
             stack.enter_context(locked(settings.data))
         except UsageError as error:
             raise UsageError(
-                f"{settings.data} cannot be written, or another service uses it: choose another --data"
+                f"{settings.data} cannot be written, or another service uses it: choose another --out"
             ) from error
         yield
 

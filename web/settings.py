@@ -64,7 +64,9 @@ def check(settings: Settings) -> None:
         UsageError: Reachable from outside without a key, or a key that can be guessed.
     """
     if settings.key is not None and len(settings.key) < MIN_KEY_CHARS:
-        raise UsageError(f"the API key is shorter than {MIN_KEY_CHARS} signs and can be guessed: take a longer one")
+        raise UsageError(
+            f"the API key is shorter than {MIN_KEY_CHARS} characters and can be guessed: take a longer one"
+        )
     if not settings.loopback and settings.key is None and not settings.insecure:
         raise UsageError(
             f"{settings.host} can be reached from other machines and there is no API key: set DFPIPE_API_KEY or --key-file, "

@@ -151,7 +151,9 @@ class Receiver:
         field = options.get(b"name", b"").decode(errors="replace")
         if field == FILES and b"filename" in options:
             if len(self.files) == self._limits.max_files:
-                raise Refused(413, "too_many_files", f"at most {self._limits.max_files} files at once")
+                raise Refused(
+                    413, "too_many_files", f"there are more than {self._limits.max_files} files: send fewer at once"
+                )
             name = options[b"filename"].decode(errors="replace")
             self._part = _Part(self._folder / f"{TEMPORARY}{new_id()}", name)
         elif field == OVERLAY:
@@ -237,13 +239,15 @@ async def receive(stream: AsyncIterator[bytes], receiver: Receiver, limits: Limi
         try:
             chunk = await asyncio.wait_for(anext(stream, None), limits.chunk_seconds)
         except TimeoutError as error:
-            raise Refused(408, "too_slow", f"nothing came for {limits.chunk_seconds:g} s") from error
+            raise Refused(408, "too_slow", f"nothing came for {limits.chunk_seconds:g} s: send it again") from error
         if chunk is None:
             return
         got += len(chunk)
         over = time.monotonic() - begun - limits.chunk_seconds
         if over > 0 and got < over * limits.min_rate:
-            raise Refused(408, "too_slow", f"less than {limits.min_rate / 1000:g} kB came in a second")
+            raise Refused(
+                408, "too_slow", f"less than {limits.min_rate / 1000:g} kB came in a second: send it over a faster line"
+            )
         if chunk:
             await run_in_threadpool(receiver.feed, chunk)
 

@@ -139,7 +139,7 @@ class Worker:
             DfpipeError: It was not judged, so nothing ever would be.
         """
         if judged.verdict.verdict == "ERROR":
-            raise DfpipeError(f"a sample picture cannot be judged here ({judged.verdict.reason}): run dfpipe doctor")
+            raise DfpipeError(f"a sample picture cannot be judged here ({judged.verdict.reason}): run 'dfpipe doctor'")
         self.ready = True
 
     def _uploads(self) -> Iterator[Any]:

@@ -147,7 +147,7 @@ def test_crops_of_another_framing_are_refused(faces: Path, model: Path, tmp_path
 
 
 def test_an_empty_split_and_a_wrong_one(detector: Detector, faces: Path, tmp_path: Path, small_config: Config) -> None:
-    with pytest.raises(UsageError, match="no split 'tset'"):
+    with pytest.raises(UsageError, match="unknown split 'tset'"):
         evaluate({"one": detector}, faces, tmp_path / "out", small_config, Options(split="tset"))
 
 

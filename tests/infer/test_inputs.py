@@ -146,7 +146,7 @@ def test_an_archive_that_cannot_be_listed_gets_an_error_that_says_so(tmp_path: P
     ):
         pass
     (upload,) = collect([archive], limits=LimitsConfig(archive_entries=2)).uploads
-    with pytest.raises(TooLargeMedia, match="5 entries, more than"), upload.as_file(tmp_path, LimitsConfig()):
+    with pytest.raises(TooLargeMedia, match="5 entries are over"), upload.as_file(tmp_path, LimitsConfig()):
         pass
 
 

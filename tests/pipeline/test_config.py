@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -33,23 +34,23 @@ def test_flags_win_over_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "part"),
     [
-        ("train.epoch=3", "'train.epoch', did you mean 'epochs'"),
+        ("train.epoch=3", "'train.epoch' (did you mean 'epochs'?)"),
         ("preprocess.faces.frames=many", "preprocess.faces.frames must be a whole number"),
         ("preprocess.faces.frames=1.5", "preprocess.faces.frames must be a whole number"),
         ("preprocess.faces.frames=true", "preprocess.faces.frames must be a whole number"),
         ("preprocess.faces.frames=0", "at least 1"),
-        ("preprocess.faces=3", "preprocess.faces holds settings"),
+        ("preprocess.faces=3", "preprocess.faces is a group of settings"),
         ("preprocess.split=[0.9,0.2,0.2]", "add up to 1"),
         ("preprocess.split=[0.9,0.1]", "list of 3 values"),
         ("preprocess.limits.seconds=-1", "above 0"),
         ("train.learning_rate=fast", "train.learning_rate must be a number"),
-        ("epochs", "key=value"),
-        ("train.epochs=[", "not valid YAML"),
+        ("epochs", "KEY=VALUE"),
+        ("train.epochs=[", "--set train.epochs=[ is not valid YAML, line 1: "),
         ("seed.deeper=1", "holds a value, not settings"),
     ],
 )
 def test_impossible_settings_are_named(override: str, part: str) -> None:
-    with pytest.raises(ConfigError, match=part.replace("[", r"\[").replace("(", r"\(")):
+    with pytest.raises(ConfigError, match=re.escape(part)):
         load_config("default", [override])
 
 
@@ -67,7 +68,7 @@ def test_broken_files(tmp_path: Path, text: str) -> None:
 
 
 def test_missing_file() -> None:
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match=r"config file nowhere\.yaml cannot be read: No such file"):
         load_config("nowhere.yaml")
 
 

@@ -98,7 +98,7 @@ def test_stopped_and_started_again(faces: Path, out: Path, tmp_path: Path, monke
 def test_what_cannot_be_packed_is_told(faces: Path, out: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is packed already"):
         pack(out, tmp_path / "out")
-    with pytest.raises(UsageError, match="another folder"):
+    with pytest.raises(UsageError, match="another --out"):
         pack(faces, faces)
     shutil.copytree(faces, tmp_path / "faces")
     next((tmp_path / "faces" / "crops").rglob("*.jpg")).unlink()

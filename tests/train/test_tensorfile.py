@@ -94,7 +94,7 @@ def test_a_header_that_is_no_table_of_tensors_is_refused(text: bytes, reason: st
 def test_bytes_after_the_last_tensor_are_refused_by_the_child_too(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(WHOLE + b"more")
-    with pytest.raises(ModelFileError, match=r"is refused.* tensors take 56 bytes, the file holds 60"):
+    with pytest.raises(ModelFileError, match=r"is damaged.* tensors take 56 bytes, the file holds 60"):
         open_tensors(path)
 
 

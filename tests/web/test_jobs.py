@@ -214,7 +214,7 @@ def test_nothing_is_lost_with_the_process(tmp_path: Path) -> None:
 
 def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("no database at all, but long enough to be one" * 50)
-    with pytest.raises(UsageError, match="--data"):
+    with pytest.raises(UsageError, match="--out"):
         JobStore(tmp_path / "text.sqlite", queue=3)
     with sqlite3.connect(tmp_path / "new.sqlite") as db:
         db.execute("PRAGMA user_version=99")
