@@ -12,6 +12,7 @@ from dfpipe.errors import DataError, LeakError, choose
 from dfpipe.infer.aggregate import logit
 from dfpipe.infer.calibration import (
     METHODS,
+    Truth,
     best_threshold,
     outside,
     parse_rule,
@@ -81,19 +82,16 @@ def calibrate(
     if leaks == "keep":
         raise LeakError("nothing can be fitted to training data: leave them out with --leaks drop")
     fit = choose(METHODS, method, "calibration")
-    name, value = parse_rule(rule)
+    parse_rule(rule)
     if not 0 < error_rate < 0.5:
         raise DataError(f"--error {error_rate:g} makes no sense: choose a share between 0 and 0.5")
     plain = Detector(replace(detector.model, card=replace(detector.model.card, calibration=None)), config.infer)
     scores = _scores(plain, data, split, any_crops, leaks)
-    before = _clips(scores, plain, (0.4, 0.6))
-    truth = np.array(before.labels, dtype=np.int64)
-    _check_labels(truth, data, split)
-    fitted = {"method": method, **fit(truth, np.array([logit(p) for p in before.p_fake]))}
-    after = _clips(_recalibrated(scores, fitted), plain, (0.4, 0.6))
-    p_fake = np.array(after.p_fake)
-    threshold = best_threshold(truth, p_fake, name, value)
-    band = uncertain_band(truth, p_fake, threshold, error_rate)
+    before = _clips(scores, plain)
+    _check_labels(before, data, split)
+    fitted = {"method": method, **fit(_truth(before), np.array([logit(p) for p in before.p_fake]))}
+    after = _clips(_recalibrated(scores, fitted), plain)
+    threshold, band = _decided(after, rule, error_rate)
     calibration = {
         **fitted,
         "rule": rule,
@@ -104,10 +102,24 @@ def calibrate(
         "after": _told(after, threshold),
     }
     _warn_of_silence(band, error_rate)
-    metrics = _without_stale(detector.model.card.metrics)
-    card = replace(detector.model.card, calibration=calibration, threshold=threshold, band=band, metrics=metrics)
-    save_model(out, detector.model.network, card)
-    return Calibrated(out, calibration, threshold, band)
+    done = Calibrated(out, calibration, threshold, band)
+    _write(done, detector)
+    return done
+
+
+def _decided(clips: Level, rule: str, error_rate: float) -> tuple[float, tuple[float, float]]:
+    """Threshold and uncertain band for calibrated scores."""
+    truth, p_fake = _truth(clips), np.array(clips.p_fake)
+    threshold = best_threshold(truth, p_fake, *parse_rule(rule))
+    return threshold, uncertain_band(truth, p_fake, threshold, error_rate)
+
+
+def _write(done: Calibrated, detector: Detector) -> None:
+    """The model file, with what was fitted, and without figures that no longer hold."""
+    old = detector.model.card
+    metrics = _without_stale(old.metrics)
+    card = replace(old, calibration=done.calibration, threshold=done.threshold, band=done.band, metrics=metrics)
+    save_model(done.model, detector.model.network, card)
 
 
 def _warn_of_silence(band: tuple[float, float], error_rate: float) -> None:
@@ -145,12 +157,17 @@ def _scores(plain: Detector, data: Path, split: str, any_crops: bool, leaks: str
     return score_manifest(plain, card.name, without(manifest, seen), kept, split)
 
 
-def _clips(scores: Scores, detector: Detector, band: tuple[float, float]) -> Level:
-    return levels_of(scores, detector.config.aggregate, band, detector.config.min_frames)["clip"]
+def _clips(scores: Scores, detector: Detector) -> Level:
+    """Scores per clip. Nothing here reads its verdicts, so that the band may be any."""
+    return levels_of(scores, detector.config.aggregate, (0.4, 0.6), detector.config.min_frames)["clip"]
 
 
-def _check_labels(truth: Any, data: Path, split: str) -> None:
-    real, fake = int((truth == 0).sum()), int((truth == 1).sum())
+def _truth(clips: Level) -> Truth:
+    return np.array(clips.labels, dtype=np.int64)
+
+
+def _check_labels(clips: Level, data: Path, split: str) -> None:
+    real, fake = clips.labels.count(0), clips.labels.count(1)
     if min(real, fake) == 0:
         raise DataError(
             f"split {split!r} of {data} has {real} real and {fake} fake clips: calibration needs both labels"

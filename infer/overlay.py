@@ -20,7 +20,8 @@ from dfpipe.files import disk_errors
 from dfpipe.infer.drawing import Mark, draw, shown_size
 from dfpipe.preprocess.containers import media_kind
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
-from dfpipe.preprocess.readers import VideoReader, open_image, open_video
+from dfpipe.preprocess.readers import VideoReader, open_video
+from dfpipe.preprocess.stills import open_image
 from dfpipe.types import FaceBox, Image
 
 OVERLAY_SECONDS = (

@@ -27,8 +27,9 @@ from dfpipe.infer.summary import stress_markdown, write_csv
 from dfpipe.preprocess.facefinder import FaceFinder, start_finder, this_finder
 from dfpipe.preprocess.looks import Fault, read_crop, spread_over
 from dfpipe.preprocess.manifest import Manifest
-from dfpipe.preprocess.readers import open_image, open_video
+from dfpipe.preprocess.readers import open_video
 from dfpipe.preprocess.sampling import pick
+from dfpipe.preprocess.stills import open_image
 from dfpipe.progress import Progress
 from dfpipe.types import FaceBox, FaceCrop, State
 from dfpipe.workers import run_all

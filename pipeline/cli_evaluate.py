@@ -1,5 +1,6 @@
 """Commands that measure models: evaluate, calibrate, stress."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,6 @@ def calibrate(
     """
     from dfpipe.infer.calibrate import calibrate as run
     from dfpipe.infer.detector import Detector, find_model
-    from dfpipe.infer.page import figure, share
 
     path = find_model(model, model)
     detector = Detector.load(path, device, config.infer)
@@ -198,24 +198,26 @@ def calibrate(
         leaks=leaks,
     )
     if as_json:
-        told = {
-            "model": str(done.model),
-            "threshold": done.threshold,
-            "band": done.band,
-            "calibration": done.calibration,
-        }
-        click.echo(json.dumps(told))
+        click.echo(json.dumps({**dataclasses.asdict(done), "model": str(done.model)}))
         return
+    click.echo(_calibrate_text(done, rule))
+
+
+def _calibrate_text(done: Any, rule: str) -> str:
+    from dfpipe.infer.page import figure, share
+
     before, after, on = (done.calibration[key] for key in ("before", "after", "fitted_on"))
-    click.echo(f"fitted to {on['clips']} clips ({on['real']} real, {on['fake']} fake), split {on['split']}")
-    for name in ("log_loss", "brier", "ece"):
-        click.echo(f"{name:<9} {figure(before[name])} -> {figure(after[name])} on these clips")
-    click.echo(f"threshold {done.threshold:.3f} ({rule}), band {done.band[0]:.3f} to {done.band[1]:.3f}")
     outside = done.calibration["outside"]
-    click.echo(
-        f"outside the band: {outside['wrong']} of {outside['decided']} answers wrong ({share(outside['error'])})"
+    figures = ("log_loss", "brier", "ece")
+    return "\n".join(
+        [
+            f"fitted to {on['clips']} clips ({on['real']} real, {on['fake']} fake), split {on['split']}",
+            *(f"{name:<9} {figure(before[name])} -> {figure(after[name])} on these clips" for name in figures),
+            f"threshold {done.threshold:.3f} ({rule}), band {done.band[0]:.3f} to {done.band[1]:.3f}",
+            f"outside the band: {outside['wrong']} of {outside['decided']} answers wrong ({share(outside['error'])})",
+            f"model: {done.model}",
+        ]
     )
-    click.echo(f"model: {done.model}")
 
 
 @click.command()

@@ -41,7 +41,7 @@ FLOORS = (
 )
 
 # Wheel -> the FFmpeg that must be inside. decord2 3.4.0, the newest, has 8.1.1: it is given only what
-# preprocess/readers.py has compared with its list of codecs, so its MagicYUV decoder must never run. OpenCV's FFmpeg
+# preprocess/headers.py has compared with its list of codecs, so its MagicYUV decoder must never run. OpenCV's FFmpeg
 # is never given anything.
 FFMPEG = {
     "av": Floor("FFmpeg", "8.1.2", "CVE-2026-8461 (writes beyond a MagicYUV picture)"),

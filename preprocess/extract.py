@@ -24,7 +24,7 @@ from dfpipe.preprocess.facefinder import FoundFaces, this_finder
 from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, note_inputs, scan_all, unfinished
 from dfpipe.preprocess.outbox import Outbox
 from dfpipe.preprocess.publish import Summary, publish
-from dfpipe.preprocess.readers import check_size
+from dfpipe.preprocess.stills import check_size
 from dfpipe.progress import Progress
 from dfpipe.store import Url, get
 from dfpipe.types import MediaItem

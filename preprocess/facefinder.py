@@ -15,8 +15,9 @@ from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.containers import media_kind
 from dfpipe.preprocess.crops import align_face, crop_face, padded, resize, squared
 from dfpipe.preprocess.faces import find_faces, find_in_frames, load_detector, sure
-from dfpipe.preprocess.readers import BATCH, Still, VideoReader, open_still, open_video
+from dfpipe.preprocess.readers import BATCH, VideoReader, open_video
 from dfpipe.preprocess.sampling import further, pick
+from dfpipe.preprocess.stills import Still, open_still
 from dfpipe.preprocess.timeline import Timeline
 from dfpipe.preprocess.tracks import join
 from dfpipe.types import FaceBox, FaceCrop, Frame, Image, MediaItem, State, VideoInfo

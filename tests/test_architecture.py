@@ -90,18 +90,18 @@ def test_nothing_unpickles() -> None:
                 assert "weights_only=True" in line, path
 
 
-# What decodes pictures or clips, and the only modules that may. Bytes from strangers go to preprocess/readers.py,
-# which knows the limits and runs in a killable child; the others read what dfpipe itself wrote. OpenCV's and
-# torchvision's readers of clips, and the readers behind scikit-image and matplotlib, are never asked.
+# What decodes pictures or clips, and the only modules that may. Bytes from strangers go to preprocess/readers.py (clips,
+# with headers.py) and stills.py, which know the limits and run in a killable child; the others read what dfpipe itself
+# wrote. OpenCV's and torchvision's readers of clips, and the readers behind scikit-image and matplotlib, are never asked.
 DECODERS = {
     "av.open(": {
-        "preprocess/readers.py",
+        "preprocess/headers.py",
         "pipeline/demo.py",
         "infer/degradations.py",
         "infer/overlay.py",
     },  # three write
     "decord.VideoReader(": {"preprocess/readers.py"},
-    "Image.open(": {"preprocess/readers.py"},
+    "Image.open(": {"preprocess/stills.py"},
     "cv2.imread(": {"train/dataset.py"},  # crops that extraction wrote
     "cv2.imdecode(": {
         "preprocess/looks.py",

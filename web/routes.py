@@ -25,12 +25,21 @@ FAR = 1_000_000_000  # how far a list can be paged: SQLite's numbers end somewhe
 Responses = dict[int | str, dict[str, Any]]
 FAIL: dict[str, Any] = {"model": schema.Error}
 NO_JOB: Responses = {404: {**FAIL, "description": "No such job."}}
+REPORT: Responses = {
+    **NO_JOB,
+    200: {
+        "description": "The report.",
+        "content": {"text/html": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}},
+    },
+    409: {**FAIL, "description": "There is no report (yet)."},
+}
+PART: Responses = {206: {"description": "A part of it."}, 416: {"description": "No such part."}}
 JobId = Annotated[str, InPath(examples=[schema.EXAMPLE_ID])]
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Adds all of them."""
-    for add in (_add_uploads, _add_jobs, _add_results, _add_about, _add_operation, _add_page):
+    for add in (_add_uploads, _add_jobs, _add_report, _add_files, _add_about, _add_operation, _add_page):
         add(app, service)
 
 
@@ -118,24 +127,12 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         return Response(status_code=204)
 
 
-def _add_results(app: FastAPI, service: Service) -> None:
+def _add_report(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/jobs/{job_id}/report",
         response_class=Response,
         summary="The report, as a page or as JSON",
-        responses=_with_422(
-            {
-                **NO_JOB,
-                200: {
-                    "description": "The report.",
-                    "content": {
-                        "text/html": {"schema": {"type": "string"}},
-                        "application/json": {"schema": {"type": "object"}},
-                    },
-                },
-                409: {**FAIL, "description": "There is no report (yet)."},
-            }
-        ),
+        responses=_with_422(REPORT),
     )
     def report(request: Request, job_id: JobId, format: Literal["html", "json"] | None = None) -> Response:
         row = service.job(job_id)
@@ -149,6 +146,8 @@ def _add_results(app: FastAPI, service: Service) -> None:
         headers = {"Content-Security-Policy": REPORT_POLICY}
         return Response(_bytes(folder / "report.html"), media_type="text/html", headers=headers)
 
+
+def _add_files(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/jobs/{job_id}/overlay",
         response_class=Response,
@@ -170,14 +169,7 @@ def _add_results(app: FastAPI, service: Service) -> None:
         "/v1/jobs/{job_id}/media",
         response_class=Response,
         summary="The uploaded file",
-        responses=_with_422(
-            {
-                **NO_JOB,
-                200: _binary("As it was sent.", "*/*"),
-                206: {"description": "A part of it."},
-                416: {"description": "No such part."},
-            }
-        ),
+        responses=_with_422({**NO_JOB, 200: _binary("As it was sent.", "*/*"), **PART}),
     )
     def media(job_id: JobId) -> Response:
         row = service.job(job_id)

@@ -16,7 +16,8 @@ from dfpipe.config import LimitsConfig
 from dfpipe.errors import MediaError
 from dfpipe.names import as_text
 from dfpipe.preprocess.containers import media_kind
-from dfpipe.preprocess.readers import open_image, open_video
+from dfpipe.preprocess.readers import open_video
+from dfpipe.preprocess.stills import open_image
 
 LOOK_AT = 4  # frames
 

@@ -16,7 +16,8 @@ from dfpipe.errors import ConfigError, CorruptMedia, ResourceError
 from dfpipe.infer import drawing, overlay
 from dfpipe.infer.drawing import COLOURS, Mark, shown_size
 from dfpipe.infer.overlay import OverlayJob, by_frame, faces_at, overlay_task, start_overlay
-from dfpipe.preprocess.readers import open_image, open_video
+from dfpipe.preprocess.readers import open_video
+from dfpipe.preprocess.stills import open_image
 from dfpipe.types import FaceBox, Frame, Image
 from dfpipe.workers import run_all
 

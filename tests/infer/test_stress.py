@@ -13,7 +13,8 @@ from dfpipe.infer.evaluate import Options, evaluate
 from dfpipe.infer.scores import read_scores
 from dfpipe.infer.stress import stress
 from dfpipe.preprocess.extract import extract
-from dfpipe.preprocess.readers import open_video, probe
+from dfpipe.preprocess.headers import probe
+from dfpipe.preprocess.readers import open_video
 from dfpipe.types import Image
 
 LIMITS = LimitsConfig()

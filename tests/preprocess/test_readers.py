@@ -21,8 +21,10 @@ from dfpipe.errors import ConfigError, CorruptMedia, MediaError, TooLargeMedia, 
 from dfpipe.preprocess import readers
 from dfpipe.preprocess.containers import media_kind
 from dfpipe.preprocess.ffmpeg import library
-from dfpipe.preprocess.readers import READERS, open_image, open_still, open_video
+from dfpipe.preprocess.headers import OPEN_OPTIONS
+from dfpipe.preprocess.readers import READERS, open_video
 from dfpipe.preprocess.sampling import uniform
+from dfpipe.preprocess.stills import open_image, open_still
 from dfpipe.types import Image, Label
 
 ODD_BROKEN = {  # what the broken files of the real data may end as; everything else must play
@@ -291,7 +293,7 @@ def test_probing_runs_no_decoder_that_we_refuse(tmp_path: Path, monkeypatch: pyt
     write_streams(path, ["magicyuv"])
     with av.open(str(path)) as container:
         assert container.streams.video[0].pix_fmt == "gbrp"  # only the decoder knows it
-    with av.open(str(path), options=readers._OPEN_OPTIONS) as container:
+    with av.open(str(path), options=OPEN_OPTIONS) as container:
         assert container.streams.video[0].pix_fmt is None
 
 
