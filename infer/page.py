@@ -1,15 +1,10 @@
-"""HTML pages out of plain data: one file without links to outside, names escaped, ready to print."""
+"""The pages of this room, and how they write figures."""
 
-import functools
 from collections.abc import Mapping
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dfpipe.names import printable
 from dfpipe.preprocess.looks import png_uri
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from dfpipe.preprocess.page import environment
 
 
 def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
@@ -21,29 +16,7 @@ def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
         **values: What the template shows.
     """
     charts = {name: png_uri(data) for name, data in pictures.items()}
-    return _environment().get_template(template).render(charts=charts, **values)
-
-
-@functools.cache
-def _environment() -> "Environment":
-    """With the templates it has compiled: to compile one takes longer than to fill it in a hundred times."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FunctionLoader(_template),
-    )
-    environment.filters |= {"plain": lambda text: printable(str(text)), "share": share}
-    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters |= {"figure": figure, "span": span, "number": number}
-    return environment
-
-
-def _template(name: str) -> str:
-    return resources.files("dfpipe.infer").joinpath("templates", name).read_text(encoding="utf-8")
+    return environment("dfpipe.infer", FILTERS).get_template(template).render(charts=charts, **values)
 
 
 def figure(value: float | None) -> str:
@@ -64,3 +37,10 @@ def number(value: float) -> str:
 def share(value: float | None) -> str:
     """A share for reading."""
     return "undefined" if value is None else f"{100 * value:.1f} %"
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+FILTERS = (("share", share), ("figure", figure), ("span", span), ("number", number), ("capitalize_first", _capitalized))

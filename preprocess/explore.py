@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 from dfpipe.errors import SourceError, UsageError
 from dfpipe.extras import need
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
-from dfpipe.names import as_cell, printable
+from dfpipe.names import as_cell
 from dfpipe.preprocess import charts
 from dfpipe.preprocess.looks import by_label, jpeg_uri, png_uri, sheet, sheet_rows, thumbs
 from dfpipe.preprocess.manifest import Manifest, read_inputs, read_manifest
+from dfpipe.preprocess.page import environment
 from dfpipe.preprocess.survey import MEASURES, Seen, pair_records, see, spreads_of, summarise
 from dfpipe.preprocess.tallies import LABELS, Spread
 from dfpipe.types import Image
@@ -126,12 +126,6 @@ def _sheets(manifest: Manifest, size: int) -> dict[str, dict[int, Image]]:
 def _page(
     seen: Seen, summary: Mapping[str, Any], pictures: Mapping[str, bytes], sheets: Mapping[str, Mapping[int, Image]]
 ) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["plain"] = lambda text: printable(str(text))
-    environment.filters["number"] = _number
-    text = resources.files("dfpipe.preprocess").joinpath("templates/explore.html").read_text(encoding="utf-8")
     columns = seen.manifest.columns
     faces = {
         name: [
@@ -140,14 +134,18 @@ def _page(
         ]
         for name, small in sheets.items()
     }
-    return environment.from_string(text).render(
-        s=summary,
-        labels=_labels(summary),
-        measures=MEASURES,
-        charts={name: png_uri(data) for name, data in pictures.items()},
-        sheets=faces,
-        pairs=_pairs_with_pictures(seen),
-        csv_name=DUPLICATES,
+    return (
+        environment("dfpipe.preprocess", (("number", _number),))
+        .get_template(PAGE)
+        .render(
+            s=summary,
+            labels=_labels(summary),
+            measures=MEASURES,
+            charts={name: png_uri(data) for name, data in pictures.items()},
+            sheets=faces,
+            pairs=_pairs_with_pictures(seen),
+            csv_name=DUPLICATES,
+        )
     )
 
 
