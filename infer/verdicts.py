@@ -16,11 +16,11 @@ from dfpipe import __version__
 from dfpipe.errors import UsageError
 from dfpipe.files import atomic_file, disk_errors, locked, stamp, sweep
 from dfpipe.infer.inputs import Upload
-from dfpipe.ledger import Ledger
+from dfpipe.ledger import LEDGER, Ledger
 from dfpipe.names import as_cell, as_text
 from dfpipe.types import FaceBox, FrameScore, PersonVerdict, Segment, State, Verdict, VideoInfo
 
-JSONL, CSV, LEDGER = "verdicts.jsonl", "verdicts.csv", "ledger.sqlite"
+JSONL, CSV = "verdicts.jsonl", "verdicts.csv"
 DECIMALS = 4  # of probabilities and times: more would claim a precision that is not there
 STEM_CHARS = 40  # of a file's name in the name of its folder
 _CSV_FIELDS = (

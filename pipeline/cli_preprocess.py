@@ -206,7 +206,8 @@ def pack(data: Path, out: Path, shard_mb: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**dataclasses.asdict(done), "out": str(out)}))
         return
-    click.echo(f"{done.crops} crops in {done.shards} tar files, {done.bytes / 1e6:.1f} MB, written to {out}")
+    click.echo(f"{done.crops} crops in {done.shards} tar files, {done.bytes / 1e6:.1f} MB")
+    click.echo(f"written: {out}")
     click.echo(f"next: dfpipe train --data {out}")
 
 
@@ -260,7 +261,7 @@ def _extract_text(summary: Any) -> str:
         labels = summary.splits.get(split, {})
         mix = ", ".join(f"{count} {label}" for label, count in sorted(labels.items())) or "none"
         lines.append(f"{split:<12} {sum(labels.values()):>7} crops   ({mix})")
-    lines.append(f"written to {summary.out}")
+    lines.append(f"written: {summary.out}")
     if isinstance(summary.out, Path):
         lines.append(f"next: dfpipe train{'' if summary.out == DATA else f' --data {summary.out}'}")
     else:

@@ -142,7 +142,7 @@ def _train_text(done: Any, out: Path) -> str:
         [
             f"validation AUC {auc}, log loss {loss} in epoch {done.best_epoch} of {done.epochs}, {done.seconds:.0f} s",
             f"model: {done.model}",
-            f"next:  dfpipe infer clip.mp4{name}",
+            f"next: dfpipe infer clip.mp4{name}",
         ]
     )
 
@@ -181,7 +181,7 @@ def crossval(
         click.echo(json.dumps(known))
         return
     click.echo("\n".join([*text(known), f"table: {done / room.TABLE}"]))
-    click.echo(f"next:  dfpipe train{_flags_of(known)}")
+    click.echo(f"next: dfpipe train{_flags_of(known)}")
 
 
 @click.command()
@@ -236,7 +236,7 @@ def tune(
         return
     click.echo("\n".join([*text(done.trials, done.keys, config.train.monitor), f"trials: {folder / room.TABLE}"]))
     known = {"recipe": str(done.config), "data": str(data.resolve())}
-    click.echo(f"next:   dfpipe train{_flags_of(known)}")
+    click.echo(f"next: dfpipe train{_flags_of(known)}")
 
 
 def _check_alone() -> None:

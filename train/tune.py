@@ -32,7 +32,7 @@ from dfpipe.train.validate import Metrics, goodness
 
 log = logging.getLogger(__name__)
 
-STUDY, TRIALS, TABLE, BEST, HISTORY = "study.db", "trials", "trials.csv", "best.yaml", "history.png"
+STUDY, TRIALS, TABLE, BEST, HISTORY = "study.sqlite", "trials", "trials.csv", "best.yaml", "history.png"
 
 
 @dataclass(frozen=True)

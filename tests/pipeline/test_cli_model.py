@@ -93,14 +93,14 @@ def test_crossval_tune_and_export(faces: Path, elsewhere: Path) -> None:
     assert all(len(line) <= 80 for line in folds.stdout.splitlines() if not line.startswith(("table", "next")))
     (folder,) = Path("runs").glob("*-crossval-demo")
     assert f"table: {folder}/crossval.csv" in folds.stdout
-    assert f"next:  dfpipe train --config demo --data {faces}" in folds.stdout
+    assert f"next: dfpipe train --config demo --data {faces}" in folds.stdout
     again = run("crossval", "--resume", folder, "--json", "-q")
     assert json.loads(again.stdout) == json.loads((folder / "crossval.json").read_text())
 
     search = run("tune", "--data", faces, *FAST, "--trials", "1", "-q")
     assert search.exit_code == 0, search.output
     assert "train.learning_rate = " in search.stdout
-    assert f"next:   dfpipe train --config runs/tune-demo/best.yaml --data {faces}" in search.stdout
+    assert f"next: dfpipe train --config runs/tune-demo/best.yaml --data {faces}" in search.stdout
     told = json.loads(run("tune", "--data", faces, *FAST, "--trials", "1", "-q", "--json").stdout)
     assert told["best"]["trial"] == 1
 

@@ -80,4 +80,4 @@ def test_the_last_lines_say_where_the_model_is_and_what_comes_next(run: Callable
     model, following = done.stdout.splitlines()[-2:]
     path = model.removeprefix("model: ")
     assert Path(path).is_file()
-    assert following == f"next:  dfpipe infer clip.mp4 --model '{path}'"
+    assert following == f"next: dfpipe infer clip.mp4 --model '{path}'"

@@ -355,6 +355,6 @@ def test_the_command_writes_to_a_store(bucket: Any, clip: Path, tmp_path: Path) 
     words = ["extract", "--videos", str(tmp_path), "--out", url, "--config", "demo", "--engine", "serial", "-q"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    assert f"written to {url}\nnext: dfpipe merge {url} --out data/faces" in done.output
+    assert f"written: {url}\nnext: dfpipe merge {url} --out data/faces" in done.output
     told = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
     assert (told["out"], told["resumed"]) == (url, 1)
