@@ -115,7 +115,7 @@ def test_crossval_tune_and_export(faces: Path, elsewhere: Path) -> None:
     ("words", "part"),
     [
         (["crossval", "--folds", "1"], "--folds"),
-        (["crossval", "--resume", "x", "--folds", "4"], "leave --config"),
+        (["crossval", "--resume", "x", "--folds", "4"], "leave out --config"),
         (["crossval", "--resume", "x"], "crossval.json is missing"),
         (["crossval"], "dfpipe extract"),
         (["tune"], "--trials"),
@@ -137,4 +137,4 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, elsewher
     for words in (["crossval"], ["tune", "--trials", "2"]):
         result = run(*words)
         assert result.exit_code == 2
-        assert "leave torchrun out" in result.output
+        assert "leave out torchrun" in result.output

@@ -255,7 +255,7 @@ def test_dry_run_counts_and_writes_nothing(clips: Path, tmp_path: Path, faces: P
     assert dry_run([clips], [], faces, small_config) == (16, 0)
     assert dry_run([clips], [], faces, small_config, redo=["ok"]) == (16, 16)
     assert dry_run([clips], [], faces, small_config, redo=["no_face"]) == (16, 0)
-    with pytest.raises(ConfigError, match="unknown state 'done'"):
+    with pytest.raises(ConfigError, match="unknown --redo state 'done'"):
         dry_run([clips], [], faces, small_config, redo=["done"])
 
 
