@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check coverage dist clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -20,6 +20,15 @@ check: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/check .
 	rm -rf build
 	MYPYPATH=.venv/check $(BIN)/mypy
+
+# How much of the code the tests reach. What runs in a child that is killed at its end is not counted.
+coverage: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --cov --cov-report=term:skip-covered
+
+# Into dist/: the sdist, and the wheel that is built from it. tests/test_distribution.py looks into both.
+dist: .venv/installed
+	$(BIN)/python -m build --no-isolation
 
 .venv/installed: setup.cfg pyproject.toml pipeline/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
