@@ -267,7 +267,7 @@ class Detector:
         """What is known of how well this input can be judged."""
         found, card = looked.found, self.model.card
         side = statistics.median(crop.box.side for crop in found.crops) if found.crops else None
-        sharpness = [sharpness_of(luma_of(crop.image)) for crop in found.crops]
+        lumas = [luma_of(crop.image) for crop in found.crops]
         return Conditions(
             state=found.state,
             kind=found.kind,
@@ -276,7 +276,8 @@ class Detector:
             dropped=found.tracks_dropped,
             face_px=side,
             enlarged=card.image_size / (side * card.faces.crop_scale) if side else None,
-            sharpness=statistics.median(sharpness) if sharpness else None,
+            sharpness=statistics.median(map(sharpness_of, lumas)) if lumas else None,
+            luma=statistics.median(float(luma.mean()) for luma in lumas) if lumas else None,
             bits_per_pixel=_bits_per_pixel(looked),
         )
 
