@@ -1,4 +1,4 @@
-"""A command in a terminal of its own, and a picture of what stood on the screen in the end: text as SVG, nothing drawn by hand.
+"""A command in a terminal of its own, and a picture of what stood on the screen in the end: text as SVG.
 
 Knows what dfpipe writes and no more: colours, carriage returns, line ends. Linux and macOS.
 """
@@ -91,7 +91,7 @@ def svg(rows: Sequence[Sequence[Cell]], label: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" '
         f'role="img" aria-label="{escape(label)}">',
         f'<rect width="100%" height="100%" rx="10" fill="{BACK}"/>',
-        f"<g font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"{FONT_PX}\" "
+        f'<g font-family="ui-monospace, \'DejaVu Sans Mono\', Menlo, Consolas, monospace" font-size="{FONT_PX}" '
         f'fill="{TEXT}">',
     ]
     for i, row in enumerate(rows):
