@@ -1,6 +1,6 @@
 """The whole command line with a network of your own.
 
-    python examples/own_network.py train --data data/faces --set train.model=tiny --set train.image_size=96
+    python examples/own_network.py train --set train.model=tiny --set train.pretrained=none
     python examples/own_network.py infer clip.mp4
 
 What the network must have: `head_hidden_size`, a `forward` that gives so many features per picture (dfpipe adds dropout, the
