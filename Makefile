@@ -1,8 +1,8 @@
-# The two commands of the README. Both make .venv and install into it first; the second call finds that done.
+# The commands of the README and of CONTRIBUTING. All make .venv and install into it first; the second call finds that done.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs docs-links clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -21,6 +21,14 @@ check: .venv/installed
 	rm -rf build
 	MYPYPATH=.venv/check $(BIN)/mypy
 
+# The site, into site/: see CONTRIBUTING.md. A broken link is an error. docs-links asks those that lead to other sites, too.
+docs: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -E -W -n --keep-going -q docs site
+	@echo "open site/index.html"
+
+docs-links: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b linkcheck -E -q docs site/links
+
 .venv/installed: setup.cfg pyproject.toml pipeline/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dfpipe needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
@@ -29,4 +37,4 @@ check: .venv/installed
 	touch $@
 
 clean:
-	rm -rf build dist .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist site .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache
