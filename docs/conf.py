@@ -24,6 +24,8 @@ release = version = dfpipe.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "index"
+smartquotes = False  # -- begins a flag, and is no dash
+default_role = "literal"  # `name` in a docstring
 exclude_patterns = ["generate", "_static"]
 
 # Markdown. Headings get the anchors that they have on the repository's web page, which links into pages use.
@@ -39,7 +41,6 @@ autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 

@@ -1,12 +1,13 @@
 """The reference of the command line, from the commands themselves."""
 
 import re
+import textwrap
 
 import click
-from generate.words import code, prose, table
 
 from dfpipe import cli_evaluate, cli_infer, cli_model, cli_preprocess, cli_train, cli_trunk, cli_web
 from dfpipe.cli import EXIT_CODES, main
+from generate.words import code, prose, table
 
 GROUPS = {  # heading -> its commands, in the order of the data
     "Collections and faces": cli_preprocess.COMMANDS,
@@ -35,9 +36,10 @@ def _entry(command: click.Command, above: click.Context) -> list[str]:
     context = click.Context(command, info_name=command.name, parent=above)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     parts = [f"### {context.command_path}", f"```text\n{usage}\n```", *_help(command.help or "")]
-    options = [record for option in command.params if (record := option.get_help_record(context))]
-    if options:
-        parts.append(table(("option", "means"), [(code(name), prose(text)) for name, text in options]))
+    records = [record for param in command.params if (record := param.get_help_record(context))]
+    rows = [(code(name), prose(text)) for name, text in records if text]
+    if rows:
+        parts.append(table(("option", "means"), rows))
     if isinstance(command, click.Group):
         for below in command.commands.values():
             parts += _entry(below, context)
@@ -53,8 +55,8 @@ def _help(text: str) -> list[str]:
             lines = lines[1:]
             if lines[0].strip() == "Example:":
                 lines = lines[1:]
-            indent = min(len(line) - len(line.lstrip()) for line in lines)
-            parts.append("\n".join(["```console", *(line[indent:] for line in lines), "```"]))
+            block = textwrap.dedent("\n".join(lines)).strip()
+            parts.append(f"```sh\n{block}\n```")
         elif lines:
             parts.append(prose(" ".join(line.strip() for line in lines)))
     return parts

@@ -24,7 +24,7 @@ def describe(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
     """Adds the fields of a dataclass, with their comments, to its description."""
     if what == "class" and dataclasses.is_dataclass(obj):
         told = {field: comment for field, comment in comments_of(obj).items() if comment}
-        lines += ["", *(f":ivar {field}: {_escaped(comment)}" for field, comment in told.items()), ""]
+        lines += ["", *(f"- ``{field}``: {_escaped(comment)}" for field, comment in told.items()), ""]
 
 
 def _escaped(text: str) -> str:

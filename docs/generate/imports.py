@@ -98,13 +98,12 @@ def bows(found: Edges) -> str:
         start, end = middle[a] - 48 + 9 * abs(span), middle[b] + 48 - 9 * abs(span)
         top = base - RISE * abs(span)
         width = 1 + min(count, 120) / 30
-        bend = (start - end) / 2.6
-        path = f"M{start} {base} C{start - bend / 2:.1f} {top - RISE / 3.2:.1f} {end + bend / 2:.1f} {top - RISE / 3.2:.1f} {end} {base - 4}"
-        told = f"{a} imports from {b} in {count} statements"
-        parts.append(
-            f'<path class="bow {a}" d="{path}" stroke-width="{width:.1f}" marker-end="url(#tip-{a})"><title>{told}</title></path>'
-        )
-        height = base - (base - top + RISE / 3.2) * 0.75 - 1
+        bend, peak = (start - end) / 5.2, top - RISE / 3.2
+        ends = f"{start - bend:.1f} {peak:.1f} {end + bend:.1f} {peak:.1f} {end} {base - 4}"
+        told = f"<title>{a} imports from {b} in {count} statements</title>"
+        look = f'class="bow {a}" stroke-width="{width:.1f}" marker-end="url(#tip-{a})"'
+        parts.append(f'<path {look} d="M{start} {base} C{ends}">{told}</path>')
+        height = base - (base - peak) * 0.75 - 1  # where such a curve is highest
         parts.append(f'<text class="count" x="{(start + end) / 2:.0f}" y="{height + 4:.0f}">{count}</text>')
     for room, x in middle.items():
         parts.append(

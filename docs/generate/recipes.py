@@ -3,10 +3,9 @@
 import re
 from importlib import resources
 
-from generate.words import code, escaped, prose, table
-
 from dfpipe.config import about, load_config
 from dfpipe.config import recipes as names
+from generate.words import code, escaped, prose, table
 
 
 def recipes() -> str:

@@ -3,10 +3,9 @@
 import dataclasses
 from typing import Any
 
+from dfpipe.config import Config, StageConfig
 from generate.fields import comments_of
 from generate.words import code, prose, table
-
-from dfpipe.config import Config, StageConfig
 
 
 def settings() -> str:
