@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -24,7 +25,7 @@ release = version = dfpipe.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "index"
-smartquotes = False  # -- begins a flag, and is no dash
+smartquotes_action = "qe"  # quotes and ellipses, but no dashes: -- begins a flag
 default_role = "literal"  # `name` in a docstring
 exclude_patterns = ["generate", "_static"]
 
@@ -69,8 +70,16 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = FENCE.sub(lambda fence: GENERATED[fence[1]](*filter(None, [fence[2]])), source[0])
 
 
+def dash(app: Sphinx, doctree: nodes.document) -> None:
+    """Gives descriptions of parameters the dash for which Sphinx writes two hyphens."""
+    for text in list(doctree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))  # noqa: RUF001
+
+
 def setup(app: Sphinx) -> None:
     """Hooks our parts into the build."""
     app.connect("source-read", fill)
+    app.connect("doctree-read", dash)
     app.connect("autodoc-process-docstring", fields.describe)
     links.setup(app)

@@ -119,7 +119,9 @@ def bows(found: Edges) -> str:
         for room in ROOMS
     )
     width = 2 * MARGIN + STEP * (len(ROOMS) - 1)
-    return _svg(width, base + BOX[1] + 6, f"<defs>{tips}</defs>" + "".join(parts), "Imports between the rooms")
+    return _svg(
+        width, base + BOX[1] + 6, f"<defs>{tips}</defs>" + "".join(parts), "Imports between the rooms", top=base // 5
+    )
 
 
 def matrix(found: Edges) -> str:
@@ -142,8 +144,10 @@ def matrix(found: Edges) -> str:
     return _svg(AXIS + side + 8, AXIS + side + 8, "".join(parts), "Imports between all modules")
 
 
-def _svg(width: int, height: int, inside: str, label: str) -> str:
-    return f'<svg class="imports" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{inside}</svg>'
+def _svg(width: int, height: int, inside: str, label: str, top: int = 0) -> str:
+    return (
+        f'<svg class="imports" viewBox="0 {top} {width} {height - top}" role="img" aria-label="{label}">{inside}</svg>'
+    )
 
 
 def imports() -> str:

@@ -15,9 +15,9 @@ def code(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """A sentence of a help text or a comment: commands in it, and what stands in back-ticks, as code; the rest escaped."""
-    parts = re.split(r"('dfpipe [^']+'|`[^`]+`)", text)
-    return "".join(code(part[1:-1]) if i % 2 else escaped(part) for i, part in enumerate(parts))
+    """A sentence of a help text or a comment: commands, flags, and what stands in back-ticks, as code; the rest escaped."""
+    parts = re.split(r"('dfpipe [^']+'|`[^`]+`|(?<![\w-])--[a-z][a-z-]*)", text)
+    return "".join(code(part.strip("'`")) if i % 2 else escaped(part) for i, part in enumerate(parts))
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
