@@ -2,16 +2,12 @@
 
 from collections.abc import Callable
 
-from generate.commands import commands
-from generate.imports import imports
-from generate.links import page
-from generate.recipes import recipes
-from generate.settings import settings
+from generate import commands, imports, links, recipes, settings
 
 GENERATED: dict[str, Callable[..., str]] = {
-    "commands": commands,
-    "settings": settings,
-    "recipes": recipes,
-    "imports": imports,
-    "page": page,
+    "commands": commands.text,
+    "settings": settings.text,
+    "recipes": recipes.text,
+    "imports": imports.text,
+    "page": links.page,
 }

@@ -20,7 +20,7 @@ GROUPS = {  # heading -> its commands, in the order of the data
 }
 
 
-def commands() -> str:
+def text() -> str:
     """All commands with what they do, their options and examples."""
     above = click.Context(main, info_name="dfpipe")
     codes = " ".join(EXIT_CODES.replace("\b", "").split())

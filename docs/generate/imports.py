@@ -2,8 +2,8 @@
 
 Two drawings. In the first the rooms stand in a row, and a bow leads from each to every room that it imports from, with the
 number of those imports; all bows lead to the left, because that is the rule. In the second every module has a row and a
-column, in the same order, and a dot stands where the module of the row imports that of the column: under the rule all
-dots lie in the rooms' own squares or to the left of them.
+column, in the same order, and a dot stands where the module of the row imports that of the column, a pale one where it
+does so inside a function only: under the rule all dots lie in the rooms' own squares or to the left of them.
 
     python docs/generate/imports.py imports.html    writes it as a page of its own
 """
@@ -31,10 +31,11 @@ def modules() -> dict[str, Path]:
     }
 
 
-def imports_of(path: Path, known: dict[str, Path]) -> Counter[str]:
-    """Which of the known modules a file imports, anywhere in it, and in how many statements."""
+def imports_of(path: Path, known: dict[str, Path], anywhere: bool = True) -> Counter[str]:
+    """Which of the known modules a file imports, and in how many statements: anywhere in it, or when it is loaded."""
     found: Counter[str] = Counter()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if anywhere else tree.body:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -46,10 +47,12 @@ def imports_of(path: Path, known: dict[str, Path]) -> Counter[str]:
     return found
 
 
-def edges() -> Edges:
-    """All imports between modules."""
+def edges(anywhere: bool = True) -> Edges:
+    """All imports between modules, or those alone by which loading one loads the other."""
     known = modules()
-    return Counter({(name, other): n for name, path in known.items() for other, n in imports_of(path, known).items()})
+    return Counter(
+        {(name, other): n for name, path in known.items() for other, n in imports_of(path, known, anywhere).items()}
+    )
 
 
 def room_of(module: str) -> str:
@@ -60,17 +63,15 @@ def room_of(module: str) -> str:
     return "doors" if parts[1] in DOORS or parts[1].startswith("cli") else "words"
 
 
-def in_order(found: Edges) -> list[str]:
-    """All modules, room after room; inside a room those first that are imported by the others, else by name."""
+def in_order(loaded: Edges) -> list[str]:
+    """All modules, room after room; inside a room after all that loading them loads, else by name."""
     order: list[str] = []
     for room in ROOMS:
         left = {name for name in modules() if room_of(name) == room}
         while left:
-            waiting = {name: sum(b in left and b != name for a, b in found if a == name) for name in left}
-            fewest = min(waiting.values())  # 0, unless some import one another
-            ready = sorted(name for name in left if waiting[name] == fewest)
-            order += ready
-            left -= set(ready)
+            ready = sorted(name for name in left if not any(a == name and b in left for a, b in loaded))
+            order += ready or sorted(left)  # the second if they load one another: a test tells
+            left -= set(order)
     return order
 
 
@@ -126,7 +127,8 @@ def bows(found: Edges) -> str:
 
 def matrix(found: Edges) -> str:
     """A row and a column for every module, and a dot for every import."""
-    order = in_order(found)
+    loaded = edges(anywhere=False)
+    order = in_order(loaded)
     at = {name: AXIS + CELL * i for i, name in enumerate(order)}
     side = CELL * len(order)
     parts = []
@@ -140,7 +142,8 @@ def matrix(found: Edges) -> str:
     for a, b in sorted(found):
         told = f"{a.removeprefix('dfpipe.')} imports {b.removeprefix('dfpipe.')}"
         spot = f'x="{at[b] + 0.5}" y="{at[a] + 0.5}" width="{CELL - 1}" height="{CELL - 1}"'
-        parts.append(f'<rect class="dot {room_of(a)}" {spot}><title>{escape(told)}</title></rect>')
+        late = "" if (a, b) in loaded else " late"
+        parts.append(f'<rect class="dot {room_of(a)}{late}" {spot}><title>{escape(told)}</title></rect>')
     return _svg(AXIS + side + 8, AXIS + side + 8, "".join(parts), "Imports between all modules")
 
 
@@ -150,7 +153,7 @@ def _svg(width: int, height: int, inside: str, label: str, top: int = 0) -> str:
     )
 
 
-def imports() -> str:
+def text() -> str:
     """Both drawings as a block of HTML; the colours are in _static/site.css."""
     found = edges()
     return f'<div class="imports">\n{bows(found)}\n{matrix(found)}\n</div>'
@@ -158,6 +161,4 @@ def imports() -> str:
 
 if __name__ == "__main__":
     style = (Path(__file__).parent.parent / "_static" / "site.css").read_text(encoding="utf-8")
-    Path(sys.argv[1]).write_text(
-        f"<!doctype html><meta charset=utf-8><style>{style}</style>{imports()}", encoding="utf-8"
-    )
+    Path(sys.argv[1]).write_text(f"<!doctype html><meta charset=utf-8><style>{style}</style>{text()}", encoding="utf-8")

@@ -49,6 +49,7 @@ class ToFiles(SphinxTransform):
                 continue
             if not path.exists():
                 log.warning("%s is not in the repository", written, location=link, type="links")
+                link.replace_self(link.children)
                 continue
             name = path.relative_to(ROOT).as_posix()
             if name in PAGES:

@@ -8,7 +8,7 @@ from dfpipe.config import recipes as names
 from generate.words import code, escaped, prose, table
 
 
-def recipes() -> str:
+def text() -> str:
     """A table of all, and each with where it comes from and what it sets."""
     rows = []
     for name in names():
@@ -19,8 +19,8 @@ def recipes() -> str:
 
 def _entry(name: str) -> str:
     lines = about(name)
-    text = (resources.files("dfpipe.configs") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    told = "\n".join(text[len(lines) :]).strip("\n")
+    written = (resources.files("dfpipe.configs") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    told = "\n".join(written[len(lines) :]).strip("\n")
     sets = "[All settings](settings.md) at their defaults." if name == "default" else f"```yaml\n{told}\n```"
     points = "\n".join(f"- {prose(point)}" for point in _points(lines[1:]))
     return "\n\n".join(filter(None, [f"## {escaped(name)}", f"**{prose(lines[0])}**", points, sets]))

@@ -8,7 +8,7 @@ from generate.fields import comments_of
 from generate.words import code, prose, table
 
 
-def settings() -> str:
+def text() -> str:
     """A table for each dataclass: the whole key, as `--set` takes it, the default, and what it means."""
     return "\n\n".join([*_section(Config(), ""), "## train.stages", *_described(StageConfig(), "")])
 
