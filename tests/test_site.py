@@ -140,10 +140,11 @@ def test_the_reference_has_what_a_program_may_rely_on(pages: dict[Path, Page], s
 BROKEN = {  # what is written -> what is said of it
     "[a](nowhere.md)": "nowhere.md",
     "[b](training.md#no-such-heading)": "no-such-heading",
-    "[c](../train/nowhere.py)": "../train/nowhere.py is not in the repository",
+    "[c](../train/nowhere.py)": "train/nowhere.py is not in the repository",
     "[d](#nor-here)": "nor-here",
     "[e](../README.md#not-there)": "README.md has no heading #not-there",
     "[f](../CHANGELOG.md#not-there)": "local id not found",
+    "[h](glossary.md#term-never-heard-of)": "never heard of",
     "{term}`nobody says so`": "nobody says so",
     "![g](pictures/nowhere.png)": "pictures/nowhere.png",
 }

@@ -144,7 +144,7 @@ def matrix(found: Edges) -> str:
         spot = f'x="{at[b] + 0.5}" y="{at[a] + 0.5}" width="{CELL - 1}" height="{CELL - 1}"'
         late = "" if (a, b) in loaded else " late"
         parts.append(f'<rect class="dot {room_of(a)}{late}" {spot}><title>{escape(told)}</title></rect>')
-    return _svg(AXIS + side + 8, AXIS + side + 8, "".join(parts), "Imports between all modules")
+    return _svg(AXIS + side + 8, AXIS + side + 8, "".join(parts), "Imports between all modules", top=AXIS - 30)
 
 
 def _svg(width: int, height: int, inside: str, label: str, top: int = 0) -> str:

@@ -29,48 +29,55 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = {"CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing"}  # file at the root -> the page that shows it
 FOLDER = "repository"  # of the site, where the pages of files lie
+TERM = "term-"  # with which the anchors of a glossary begin
 LARGEST = 200_000  # bytes of a file that is shown; nobody reads more
 
 log = logging.getLogger(__name__)
 
 
 class ToFiles(SphinxTransform):
-    """Turns links out of docs/ into links to their pages on the site."""
+    """Turns links out of docs/, and to words of the glossary, into links to what the site has for them."""
 
     default_priority = 20
 
     def apply(self, **_: Any) -> None:
         """Looks at every link of one page."""
         for link in list(self.document.findall(_is_path)):
-            written, _, anchor = str(link["reftarget"]).partition("#")
+            written, _hash, anchor = str(link["reftarget"]).partition("#")
             anchor = anchor or str(link.get("reftargetid") or "")
             path = _lead(written, self.env.docname)
-            if path is None:
-                continue
-            if not path.exists():
-                log.warning("%s is not in the repository", written, location=link, type="links")
-                link.replace_self(link.children)
-                continue
-            name = path.relative_to(ROOT).as_posix()
-            if name in PAGES:
-                xref = addnodes.pending_xref(
-                    refdomain="doc",
-                    reftarget=PAGES[name],
-                    reftargetid=anchor or None,
-                    refdoc=self.env.docname,
-                    reftype="myst",
-                    refexplicit=True,
+            if written == "glossary" and anchor.startswith(TERM):
+                link.replace_self(self._xref(link, refdomain="std", reftype="term", reftarget=_word(anchor)))
+            elif path is not None and path.relative_to(ROOT).as_posix() in PAGES:
+                page = PAGES[path.relative_to(ROOT).as_posix()]
+                link.replace_self(
+                    self._xref(link, refdomain="doc", reftype="myst", reftarget=page, reftargetid=anchor or None)
                 )
-                xref += link.children
-                link.replace_self(xref)
-                continue
-            if anchor and anchor not in anchors_of(path):
-                log.warning("%s has no heading #%s", name, anchor, location=link, type="links")
-            self.env.metadata[self.env.docname].setdefault("files", set()).add(name)
-            up = "../" * self.env.docname.count("/")
-            link.replace_self(
-                nodes.reference("", "", *link.children, internal=True, refuri=f"{up}{FOLDER}/{name}.html")
-            )
+            elif path is not None:
+                link.replace_self(self._to_file(link, path, anchor))
+
+    def _xref(self, link: nodes.Element, **target: Any) -> addnodes.pending_xref:
+        """A link that Sphinx looks up, and warns of if there is nothing."""
+        return addnodes.pending_xref(
+            "", *link.children, refdoc=self.env.docname, refexplicit=True, refwarn=True, **target
+        )
+
+    def _to_file(self, link: nodes.Element, path: Path, anchor: str) -> list[nodes.Node]:
+        """A link to the page of a file."""
+        name = path.relative_to(ROOT).as_posix()
+        if not path.exists():
+            log.warning("%s is not in the repository", name, location=link, type="links")
+            return link.children
+        if anchor and anchor not in anchors_of(path):
+            log.warning("%s has no heading #%s", name, anchor, location=link, type="links")
+        self.env.metadata[self.env.docname].setdefault("files", set()).add(name)
+        place = "../" * self.env.docname.count("/") + f"{FOLDER}/{name}.html"
+        return [nodes.reference("", "", *link.children, internal=True, refuri=place)]
+
+
+def _word(anchor: str) -> str:
+    """The word of an anchor that Sphinx gives to an entry of a glossary."""
+    return anchor.removeprefix(TERM).replace("-", " ")
 
 
 def _is_path(node: nodes.Node) -> bool:
