@@ -23,11 +23,11 @@ check: .venv/installed
 
 # The site, into site/: see CONTRIBUTING.md. A broken link is an error. docs-links asks those that lead to other sites, too.
 docs: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -E -W -n --keep-going -q docs site
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -E -W -n --keep-going -q -d .venv/doctrees docs site
 	@echo "open site/index.html"
 
 docs-links: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b linkcheck -E -q docs site/links
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b linkcheck -E -q docs build/links
 
 .venv/installed: setup.cfg pyproject.toml pipeline/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

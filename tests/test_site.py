@@ -31,6 +31,7 @@ def build(docs: Path, out: Path) -> subprocess.CompletedProcess[str]:
     """What `make docs` does, into another folder."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (flags,) = re.findall(r"-m sphinx (-b html .*) docs site$", makefile, re.M)
+    flags = flags.replace(".venv/doctrees", str(out.parent / "doctrees"))
     command = [sys.executable, "-m", "sphinx", *flags.split(), str(docs), str(out)]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
