@@ -48,7 +48,7 @@ python_maximum_signature_line_length = 80
 # Every name that is referred to must be found. What other packages call theirs cannot be without their inventories, which
 # would be a download; nor can names of ours for which the reference has no place, as they are no part of what is promised.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!dfpipe\.(Detector|errors|types)).*")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!dfpipe\.(Detector|errors|types|config)).*")]
 
 # Of `make docs-links`: pages of files are there only where HTML is made, and the others are of one's own machine.
 linkcheck_ignore = [r"(\.\./)*repository/", r"http://127\.0\.0\.1"]

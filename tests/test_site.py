@@ -169,7 +169,7 @@ def test_what_leads_nowhere_is_an_error(tmp_path: Path) -> None:
 # ---- what is made from the code ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["commands", "settings", "recipes", "imports"])
+@pytest.mark.parametrize("name", ["commands", "settings", "recipes", "tables", "imports"])
 def test_the_same_code_gives_the_same_text(name: str) -> None:
     assert GENERATED[name]() == GENERATED[name]()
 

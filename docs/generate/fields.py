@@ -22,7 +22,7 @@ def comments_of(cls: type) -> dict[str, str]:
 
 def describe(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Adds the fields of a dataclass, with their comments, to its description."""
-    if what == "class" and dataclasses.is_dataclass(obj):
+    if what == "class" and isinstance(obj, type) and dataclasses.is_dataclass(obj):
         told = {field: comment for field, comment in comments_of(obj).items() if comment}
         lines += ["", *(f"- ``{field}``: {_escaped(comment)}" for field, comment in told.items()), ""]
 

@@ -67,7 +67,7 @@ class ToFiles(SphinxTransform):
         name = path.relative_to(ROOT).as_posix()
         if not path.exists():
             log.warning("%s is not in the repository", name, location=link, type="links")
-            return link.children
+            return list(link.children)
         if anchor and anchor not in anchors_of(path):
             log.warning("%s has no heading #%s", name, anchor, location=link, type="links")
         self.env.metadata[self.env.docname].setdefault("files", set()).add(name)

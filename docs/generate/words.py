@@ -1,6 +1,7 @@
 """Text as Markdown shows it."""
 
 import re
+from collections.abc import Sequence
 
 
 def escaped(text: str) -> str:
@@ -20,7 +21,7 @@ def prose(text: str) -> str:
     return "".join(code(part.strip("'`")) if i % 2 else escaped(part) for i, part in enumerate(parts))
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A table; the cells are Markdown already."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
