@@ -85,4 +85,5 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", fill)
     app.connect("doctree-read", dash)
     app.connect("autodoc-process-docstring", fields.describe)
+    app.connect("autodoc-process-signature", fields.sign)
     links.setup(app)

@@ -28,5 +28,10 @@ def describe(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
 
 
 def _escaped(text: str) -> str:
-    """As reStructuredText shows it."""
-    return text.replace("\\", "\\\\").replace("*", "\\*").replace("`", "\\`").replace("|", "\\|")
+    """As reStructuredText shows it; back-ticks are code there too, see default_role in conf.py."""
+    return text.replace("\\", "\\\\").replace("*", "\\*").replace("|", "\\|")
+
+
+def sign(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None) -> Any:
+    """Writes the default of a field that is made anew each time so that Sphinx can divide the signature at its commas."""
+    return (signature.replace("<factory>", "..."), returned) if signature else None
