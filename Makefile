@@ -1,8 +1,12 @@
-# The two commands of the README. Both make .venv and install into it first; the second call finds that done.
+# The commands of the README and of CONTRIBUTING. All make .venv and install into it first; the second call finds that done.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+<<<<<<< HEAD
+.PHONY: demo test check coverage dist clean
+=======
+.PHONY: demo test check docs docs-links clean
+>>>>>>> docs
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -21,6 +25,25 @@ check: .venv/installed
 	rm -rf build
 	MYPYPATH=.venv/check $(BIN)/mypy
 
+<<<<<<< HEAD
+# How much of the code the tests reach. What runs in a child that is killed at its end is not counted.
+coverage: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --cov --cov-report=term:skip-covered
+
+# Into dist/: the sdist, and the wheel that is built from it. tests/test_distribution.py looks into both.
+dist: .venv/installed
+	$(BIN)/python -m build --no-isolation
+=======
+# The site, into site/: see CONTRIBUTING.md. A broken link is an error. docs-links asks those that lead to other sites, too.
+docs: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -E -W -n --keep-going -q -d .venv/doctrees docs site
+	@echo "open site/index.html"
+
+docs-links: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b linkcheck -E -q docs build/links
+>>>>>>> docs
+
 .venv/installed: setup.cfg pyproject.toml pipeline/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dfpipe needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
@@ -29,4 +52,4 @@ check: .venv/installed
 	touch $@
 
 clean:
-	rm -rf build dist .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist site .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,8 @@
 """The room's verb: a model file and media to verdicts.
 
 Untrusted bytes are parsed in killable child processes, which find and cut the faces exactly as extraction does, with the
-settings in the model file. The network scores the crops here, on the GPU if there is one.
+settings in the model file. The network scores the crops here, on the GPU if there is one; with the engine `ray` each actor
+holds the network and scores what its child has found.
 
     from dfpipe import Detector
 
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from dfpipe.config import InferConfig, LimitsConfig
 from dfpipe.errors import MediaError, ModelFileError, UsageError, choose
 from dfpipe.fetching import run_fetched
 from dfpipe.files import sha256_file
+from dfpipe.infer.actorscorer import actor_scorer
 from dfpipe.infer.aggregate import AGGREGATES, COMPRESSED, judge_clip, judge_people, segments
 from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.inputs import Upload
@@ -37,7 +39,7 @@ from dfpipe.sandbox import give_back_memory
 from dfpipe.threads import one_thread
 from dfpipe.train.openmodel import Model, open_model
 from dfpipe.types import FaceCrop, Frame, FrameScore, Image, Rule, State, Verdict, VerdictKind
-from dfpipe.workers import Engine
+from dfpipe.workers import Engine, cluster_of
 
 if TYPE_CHECKING:
     from dfpipe.infer.scorer import Scorer
@@ -146,13 +148,16 @@ class Detector:
             uploads: What to judge; a None in between means "nothing for now", see `dfpipe.workers.run_all`.
             engine: See `dfpipe.workers`.
             workers: Processes that read media; 0 = one per core.
-            on_faces: Told of each input whose faces are found and are going to be scored.
+            on_faces: Told of each input whose faces are found and are going to be scored; with `ray`, after that.
             looked: A file that grows by a byte with each frame of a clip that a worker has looked at.
         """
         setup = setup_of(self.model.card.faces, self.limits)
+        where: dict[str, Any] = {"meanwhile": self._prepare}
+        if (cluster := cluster_of(engine)) is not None:
+            where = {"in_actor": actor_scorer(self.model, cluster.gpus_per_worker, self.config.batch_size)}
         jobs = (LookJob(upload, looked) if upload is not None else None for upload in uploads)
         for job, result in run_fetched(
-            look_task, jobs, setup=setup, engine=engine, workers=workers, bounds=self.limits, meanwhile=self._prepare
+            look_task, jobs, setup=setup, engine=engine, workers=workers, bounds=self.limits, **where
         ):
             if isinstance(result, MediaError):
                 yield Judged(job.upload, self._error(job.upload, result))
@@ -232,7 +237,7 @@ class Detector:
                 str(upload), found.state, VerdictKind.NO_FACE, found.reason, looked, cautions=cautions
             )
             return Judged(upload, verdict, (), found.looked_at)
-        scores = self.score(found.crops)
+        scores = looked.scores if looked.scores is not None else self.score(found.crops)
         # A still, or a clip of two frames, cannot show anybody in four.
         min_frames = min(self.config.min_frames, found.frames_wanted)
         people = judge_people(scores, self.config.aggregate, card.band, min_frames, _bits_per_pixel(looked))
@@ -262,7 +267,7 @@ class Detector:
         """What is known of how well this input can be judged."""
         found, card = looked.found, self.model.card
         side = statistics.median(crop.box.side for crop in found.crops) if found.crops else None
-        sharpness = [sharpness_of(luma_of(crop.image)) for crop in found.crops]
+        lumas = [luma_of(crop.image) for crop in found.crops]
         return Conditions(
             state=found.state,
             kind=found.kind,
@@ -271,7 +276,8 @@ class Detector:
             dropped=found.tracks_dropped,
             face_px=side,
             enlarged=card.image_size / (side * card.faces.crop_scale) if side else None,
-            sharpness=statistics.median(sharpness) if sharpness else None,
+            sharpness=statistics.median(map(sharpness_of, lumas)) if lumas else None,
+            luma=statistics.median(float(luma.mean()) for luma in lumas) if lumas else None,
             bits_per_pixel=_bits_per_pixel(looked),
         )
 

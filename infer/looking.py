@@ -9,7 +9,7 @@ from pathlib import Path
 from dfpipe.files import sha256_file
 from dfpipe.infer.inputs import Upload
 from dfpipe.preprocess.facefinder import FoundFaces, this_finder
-from dfpipe.types import Origin
+from dfpipe.types import FrameScore, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Looked:
     size: int  # bytes
     found: FoundFaces
     seconds: float
+    scores: tuple[FrameScore, ...] | None = None  # of `found.crops`, where an actor of a cluster has given them
 
 
 def look_task(job: LookJob) -> Looked:

@@ -163,9 +163,8 @@ def _learning(rows: Sequence[Mapping[str, float | None]]) -> bytes:
         axes.set_xticks(epochs[:: -(-len(epochs) // 10)])
         axes.set_xlabel("epoch")
         axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
-        axes.legend(loc="lower left", fontsize=SMALL, frameon=False)
 
-    return as_png(draw, "Learning curve", FLAT, legend=False)
+    return as_png(draw, "Learning curve", FLAT, legend=True)
 
 
 def stress_chart(conditions: Sequence[Mapping[str, Any]], kind: str) -> bytes:

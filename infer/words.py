@@ -36,6 +36,9 @@ SELDOM = 0.5  # share of the frames with a face, chosen here
 ENLARGED = 2.0  # times that a face must be enlarged for the network, chosen here: half of what it sees is then made up
 # Variance of the Laplacian at 256 px: the 5th percentile of 600 DFDC face crops, whose median is 29.
 BLURRED = 5.0
+# Mean luma of 255: the 10th percentile of 995 DFDC face crops of the test split. Of the real ones in the darkest fifth of
+# them the model that ships calls 19 % fake at 0.5, of the others 9 %.
+DARK = 47.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Conditions:
     face_px: float | None  # median longer side of the faces, px of the upright frame
     enlarged: float | None  # side that the network sees / median side of the crops as they were cut
     sharpness: float | None  # median variance of the Laplacian of the crops at 256 px
+    luma: float | None  # median of the mean luma of the crops, of 255
     bits_per_pixel: float | None  # of the file, over all its frames
 
 
@@ -164,6 +168,7 @@ def cautions_of(seen: Conditions) -> tuple[str, ...]:
         and FEW_FRAMES <= seen.with_face < SELDOM * seen.wanted,
         f"small faces ({seen.face_px or 0:.0f} px)": (seen.enlarged or 0) > ENLARGED,
         "blurred or very smooth faces": blurred,
+        "dark faces": seen.luma is not None and seen.luma < DARK,
         "strong compression": too_compressed(seen.bits_per_pixel),
         f"{_count(seen.dropped, 'face')} seen in one frame only and left out": seen.dropped > 0,
     }

@@ -160,7 +160,7 @@ def _model_line(detector: Any) -> str:
     shipped = card.metrics.get("shipped", {})
     told = [f"AUC {found['auc']:.2f} on {found['n']} {kind}" for kind, found in shipped.items() if found["auc"]]
     measured = ", ".join(told) or (f"validation AUC {auc:.3f}" if auc is not None else "no measured AUC")
-    fitted = "" if card.calibration else ", threshold and band are conventions, not calibrated"
+    fitted = "" if card.calibration else ", not calibrated"
     where = card.name if card.ensemble is not None else path
     if path == embedded_model():
         where = f"{card.name}, which ships with dfpipe"
@@ -200,7 +200,7 @@ def _teller(as_json: bool, progress: Any) -> Callable[[dict[str, Any], bool], No
 
     terminal = sys.stdout.isatty() and not as_json
     if terminal:
-        click.echo(HEADER)
+        progress.write(HEADER)
 
     def tell(line: dict[str, Any], fresh: bool) -> None:
         again = "" if fresh else "  (judged before)"

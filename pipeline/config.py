@@ -37,7 +37,7 @@ class FacesConfig:
     fps: float = 1.0  # frames per second of the clip, for fps
     max_frames: int = 256  # looked at in one clip at most, whatever the sampling; more are thinned out evenly
     reader: str = "auto"  # auto | decord | pyav
-    detector: str = "mtcnn"
+    detector: str = "mtcnn"  # mtcnn | yunet (needs detector_model)
     detect_side: int = 640  # px of the longer side of the picture that the detector sees first
     fine_side: int = 1920  # px, second look at frames in which the first found nothing; 0 = none
     min_face: int = 20  # px in the picture that the detector sees: facenet-pytorch's default
@@ -72,10 +72,10 @@ class LimitsConfig:
     seconds: float = 30.0  # wall time of one input in its worker; long clips and large files get more, see `allowance`
     seconds_at_most: float = 600.0  # and this at most
     memory_gb: float = 4.0  # address space on top of what the worker has after loading its networks
-    file_gb: float = 8.0
-    image_megapixels: float = 50.0
-    frame_megapixels: float = 40.0
-    duration_s: float = 7200.0
+    file_gb: float = 8.0  # of one file
+    image_megapixels: float = 50.0  # of a still
+    frame_megapixels: float = 40.0  # of one frame of a clip
+    duration_s: float = 7200.0  # of a clip
     scan_frames: int = 60_000  # decoded at most while looking for the wanted frames
     streams: int = 16  # of all kinds, in one file
     animation_frames: int = 1000  # of a GIF that are looked at; what comes after is left out and told
@@ -120,7 +120,7 @@ class PreprocessConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     stills: str = "auto"  # auto | detect | as-is: are still images pictures with faces in them, or face crops already?
     crop_format: str = "jpeg"  # jpeg (4:4:4) | png
-    jpeg_quality: int = 95
+    jpeg_quality: int = 95  # 1..100
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # train, validation, test where the publisher gives none
     folds: int = 0  # cross-validation folds by group, in the manifest's column fold; 0 = none
 
@@ -156,11 +156,11 @@ class StageConfig:
     """One phase of a training. What is left out is taken from `train`."""
 
     free: str = ""  # which part of the network learns, see train.free
-    epochs: int = 0
-    learning_rate: float = 0.0
-    schedule: str = ""
+    epochs: int = 0  # 0 = as many as train.epochs
+    learning_rate: float = 0.0  # 0 = train.learning_rate
+    schedule: str = ""  # "" = train.schedule
     image_size: int = 0  # px that this phase trains on; validation stays at train.image_size
-    augment: str = ""
+    augment: str = ""  # "" = train.augment
 
     def __post_init__(self) -> None:
         _require(not self.free or _is_free(self.free), f"train.stages: free {FREE_FORMS}, not {self.free!r}")
@@ -180,19 +180,19 @@ class TrainConfig:
     head: HeadConfig = field(default_factory=HeadConfig)
     normalise: str = "backbone"  # backbone (as it was pretrained) | imagenet | half (0.5, 0.5) | none (0..1)
     image_size: int = 192  # px of the square that the network sees
-    epochs: int = 6
+    epochs: int = 6  # at most, see early_stop
     batch_size: int = 32  # crops in one step, of each process
     accumulate: int = 1  # steps whose gradients are joined into one update
     optimizer: str = "adamw"  # adamw | adam | sgd
     learning_rate: float = 6e-4  # the peak, for one_cycle
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # of the optimizer
     schedule: str = "one_cycle"  # one_cycle | cosine | plateau | constant
     plateau_factor: float = 0.2  # for plateau: the rate is multiplied by this ...
     plateau_patience: int = 5  # ... after so many epochs without a better validation ...
     min_learning_rate: float = 0.0  # ... down to this
     free: str = "all"  # which part learns: all | frozen (the head alone) | last N (blocks and the head)
     stages: tuple[StageConfig, ...] = ()  # phases one after the other; none = one phase with the values above
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # 0.1 = a fake is to get 0.9, a real one 0.1
     class_weights: str = "none"  # none | balanced: the rarer label counts more in the loss
     balance: str = "source"  # none | label | source | dataset_label | dataset_root | paired: how often what is shown
     augment: str = "strong"  # none | light | recoded | strong | self_blend | recoded_blend
@@ -261,7 +261,7 @@ class InferConfig:
 class Config:
     """All settings of one run."""
 
-    seed: int = 0
+    seed: int = 0  # of everything random: splits, order of crops, augmentation, first weights
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     infer: InferConfig = field(default_factory=InferConfig)

@@ -26,7 +26,7 @@ from dfpipe.config import LimitsConfig
 from dfpipe.errors import MediaCrashed, MediaTimeout, ResourceError, UsageError
 from dfpipe.extras import need
 from dfpipe.pool import MAX_FAILED_STARTS, MAX_TRIES, START_S, Errand
-from dfpipe.rayworker import Failed, Unseen, Worker, packed
+from dfpipe.rayworker import Failed, InActor, Unseen, Worker, packed
 from dfpipe.signals import STOPS, Terminated
 
 AHEAD = 2  # inputs at an actor: one at work, one already there when it is done
@@ -85,6 +85,7 @@ class Crew:
         bounds: What one input may cost.
         workers: Actors at most; 0 = as many as the cluster has room for, also when it grows. More than there is room for
             are waited for, which makes a cluster grow that can; those that are there work meanwhile.
+        in_actor: What an actor makes of every result of its child.
     """
 
     cluster: Cluster
@@ -92,6 +93,7 @@ class Crew:
     setup: Callable[[], None]
     bounds: LimitsConfig
     workers: int
+    in_actor: InActor | None = None
     pending: int = 0  # inputs that were given and have not come back
     _members: list[_Member] = field(default_factory=list)
     _todo: deque[Errand] = field(default_factory=deque)
@@ -128,6 +130,8 @@ class Crew:
             self._ray = self._exits.enter_context(connected(self.cluster, self.workers))
             self._began = time.monotonic()
             self._work = packed(self.task, self.setup)
+            # Once for all actors: it may hold a network.
+            self._in_actor = self._ray.put(pickle.dumps(self.in_actor)) if self.in_actor is not None else None
         self.pending += 1
         self._todo.append(Errand(item))
         self._man()
@@ -160,7 +164,7 @@ class Crew:
             actor = (
                 self._ray.remote(Worker)
                 .options(num_cpus=1, num_gpus=self.cluster.gpus_per_worker, max_restarts=0, max_task_retries=0)
-                .remote(self._work, self.bounds, os.getcwd())
+                .remote(self._work, self._in_actor, self.bounds, os.getcwd())
             )
             self._members.append(_Member(actor, actor.introduce.remote()))
 

@@ -1,7 +1,7 @@
 """Inside an actor of Ray, on any node: it hands one input after the other to a child of its own that can be killed.
 
-What passes through is bytes: only the child loads networks, and only the child and the driver know what an input or a
-result is. So an actor stays small, and its imports are done in a fraction of a second.
+What passes through is bytes: only the child and the driver know what an input or a result is. So an actor is small and
+there in a fraction of a second, unless something is to be done in it, as scoring.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from dfpipe import __version__
 from dfpipe.config import LimitsConfig
@@ -31,19 +31,31 @@ class Unseen:
     """This node does not see a file that the driver sees."""
 
 
+class InActor(Protocol):
+    """What is done with every result of a child in the actor that has the child; it is pickled to get there."""
+
+    def prepare(self) -> None:
+        """Loads what it needs, as a network, while the first child starts."""
+
+    def __call__(self, result: Any) -> Any:
+        """What goes to the driver instead of the result."""
+
+
 class Worker:
     """The actor.
 
     Args:
         work: From `packed`.
+        in_actor: An `InActor`, pickled.
         bounds: What one input may cost.
         folder: The driver's working directory, to which relative paths refer; nothing happens where this node has none.
     """
 
-    def __init__(self, work: bytes, bounds: LimitsConfig, folder: str) -> None:
+    def __init__(self, work: bytes, in_actor: bytes | None, bounds: LimitsConfig, folder: str) -> None:
         sys.modules["__main__"].__file__ = None  # Ray's own script: every child would import it, and Ray with it
         with contextlib.suppress(OSError):
             os.chdir(folder)
+        self._in_actor: InActor | None = pickle.loads(in_actor) if in_actor is not None else None
         self._exits = contextlib.ExitStack()
         self._pool = self._exits.enter_context(Pool(_work, functools.partial(_start, work), bounds, 1))
 
@@ -62,11 +74,16 @@ class Worker:
             return Unseen()
         self._pool.give(item)
         try:
+            if self._in_actor is not None:
+                self._in_actor.prepare()
             while not (results := self._pool.results(block=True)):
                 pass
+            answer = results[0][1]
+            if self._in_actor is not None and isinstance(answer, bytes):
+                return pickle.dumps(self._in_actor(pickle.loads(answer)), pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             return Failed(error)
-        return results[0][1]
+        return answer
 
     def close(self) -> None:
         """Ends the child and removes its files."""

@@ -16,9 +16,11 @@ from dfpipe.config import LimitsConfig
 from dfpipe.errors import DfpipeError, MediaError, TooLargeMedia, UsageError, choose
 from dfpipe.pool import UNGUARDED, Pool
 from dfpipe.rayengine import Cluster, Crew
+from dfpipe.rayworker import InActor
 
 Input = TypeVar("Input")
 Engine: TypeAlias = str | Cluster
+RAY = "ray"
 
 
 def run_all(
@@ -30,6 +32,7 @@ def run_all(
     workers: int = 0,
     bounds: LimitsConfig | None = None,
     meanwhile: Callable[[], None] | None = None,
+    in_actor: InActor | None = None,
 ) -> Iterator[tuple[Input, Any]]:
     """Runs `task` over `inputs` and yields (input, result or MediaError) as they finish, in any order.
 
@@ -45,16 +48,26 @@ def run_all(
         bounds: What one input may cost; `serial` cannot enforce them.
         meanwhile: Called once, here, when the first processes are starting; not where there is no input. It loads what is
             needed for their results.
+        in_actor: With `ray`: what each actor makes of every result of its child, see `dfpipe.rayworker.InActor`. The
+            other engines leave that to the caller, who has the results in the process that is alike.
 
     Raises:
         ConfigError: Unknown engine.
         UsageError: The Ray cluster cannot be had, or one of its nodes does not see an input.
         DfpipeError: `setup` failed.
     """
-    runner = partial(_on_cluster, engine) if isinstance(engine, Cluster) else choose(ENGINES, engine, "engine")
+    cluster = cluster_of(engine)
+    runner = partial(_on_cluster, cluster, in_actor) if cluster is not None else choose(ENGINES, str(engine), "engine")
     if is_child():  # it may start no process, and need not
         runner = _serial
     return runner(task, inputs, setup, workers, bounds or LimitsConfig(), meanwhile or _nothing)
+
+
+def cluster_of(engine: Engine) -> Cluster | None:
+    """The Ray cluster that an engine stands for, if it does; never inside one of our own processes."""
+    if is_child():
+        return None
+    return Cluster() if engine == RAY else engine if isinstance(engine, Cluster) else None
 
 
 def isolated(task: Callable[[Input], Any], item: Input, bounds: LimitsConfig | None = None) -> Any:
@@ -125,6 +138,7 @@ def _local(
 
 def _on_cluster(
     cluster: Cluster,
+    in_actor: InActor | None,
     task: Callable[[Input], Any],
     inputs: Iterable[Input | None],
     setup: Callable[[], None],
@@ -133,7 +147,7 @@ def _on_cluster(
     meanwhile: Callable[[], None],
 ) -> Iterator[tuple[Input, Any]]:
     """In such child processes on the nodes of a Ray cluster."""
-    return _through(Crew(cluster, task, setup, bounds, workers), inputs, meanwhile)
+    return _through(Crew(cluster, task, setup, bounds, workers, in_actor), inputs, meanwhile)
 
 
 def _through(
@@ -158,7 +172,7 @@ def _through(
 ENGINES: dict[str, Callable[..., Iterator[tuple[Any, Any]]]] = {
     "serial": _serial,
     "local": _local,
-    "ray": partial(_on_cluster, Cluster()),
+    RAY: partial(_on_cluster, Cluster(), None),
 }
 
 

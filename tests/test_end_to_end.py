@@ -31,7 +31,7 @@ def dfpipe(*words: object, cwd: Path, code: int = 0) -> str:
 def test_the_three_commands_follow_each_other_in_one_folder(clips: Path, elsewhere: Path) -> None:
     settings = ["--config", "demo", "--set", "preprocess.faces.frames=4"]
     assert "next: dfpipe train\n" in dfpipe("extract", "--videos", clips, *settings, cwd=elsewhere)
-    assert "next: dfpipe infer clip.mp4\n" in dfpipe("train", *settings, "--set", "train.epochs=1", cwd=elsewhere)
+    assert "then: dfpipe infer clip.mp4\n" in dfpipe("train", *settings, "--set", "train.epochs=1", cwd=elsewhere)
     write_clip(elsewhere / "clip.mp4", clip_frames(40, Label.FAKE))
     out = dfpipe("infer", "clip.mp4", cwd=elsewhere)
     (verdict,) = map(json.loads, (elsewhere / "verdicts" / "verdicts.jsonl").read_text().splitlines())

@@ -64,4 +64,8 @@ def simple_cnn(image_size: int) -> PlainCNN:
     return PlainCNN(image_size, 128)
 
 
-CNNS: dict[str, Callable[[int], PlainCNN]] = {"deepfake_detector_cnn": deepfake_detector_cnn, "simple_cnn": simple_cnn}
+# Side of the input in px to a network with `head_hidden_size` and `group_matcher`; examples/own_network.py adds one.
+CNNS: dict[str, Callable[[int], nn.Module]] = {
+    "deepfake_detector_cnn": deepfake_detector_cnn,
+    "simple_cnn": simple_cnn,
+}

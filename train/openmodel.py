@@ -11,6 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfpipe.errors import ModelFileError
 from dfpipe.train.card import ModelCard, card_of
 from dfpipe.train.tensorfile import TensorFile, open_tensors
 
@@ -26,6 +27,7 @@ class Model:
     path: Path
     sha256: str
     load: Callable[[], "Network"] = field(repr=False)  # gives the same network every time
+    device: str = "cpu"  # as it was asked for, see `pick_device`
 
     @property
     def network(self) -> "Network":
@@ -36,6 +38,20 @@ class Model:
             UsageError: There is no such device.
         """
         return self.load()
+
+    def content(self) -> bytes:
+        """The whole file.
+
+        Raises:
+            ModelFileError: It cannot be read, or is not what was opened.
+        """
+        try:
+            whole = self.path.read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"{self.path} cannot be read any more ({error.strerror})") from error
+        if hashlib.sha256(whole).hexdigest() != self.sha256:
+            raise ModelFileError(f"{self.path} changed since it was opened: run the same command again")
+        return whole
 
 
 def open_model(path: Path, device: str = "cpu", shipped: bool = False) -> Model:
@@ -52,7 +68,7 @@ def open_model(path: Path, device: str = "cpu", shipped: bool = False) -> Model:
     file = open_tensors(path, shipped)
     card = card_of(file)
     digest = hashlib.sha256(file.read()).hexdigest()
-    return Model(card, path, digest, cache(partial(_network, file, card, digest, device)))
+    return Model(card, path, digest, cache(partial(_network, file, card, digest, device)), device)
 
 
 def _network(file: TensorFile, card: ModelCard, sha256: str, device: str) -> "Network":

@@ -47,6 +47,13 @@ def training_rows(manifest: Manifest, rows: Rows | None = None) -> dict[str, lis
     kept = {split: [row for row in members if row not in bad] for split, members in chosen.items()}
     for split, members in kept.items():
         _check_labels(manifest, split, members)
+    if len(labels := {manifest.columns["label"][row] for row in kept["validation"]}) < 2:
+        only = "real" if 0 in labels else "fake"
+        log.warning(
+            "all crops of split 'validation' are %s: the epoch is chosen by loss alone, and how good the model is cannot be "
+            "told; extract more sources",
+            only,
+        )
     return kept
 
 

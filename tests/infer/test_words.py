@@ -16,7 +16,7 @@ from dfpipe.infer.words import (
 from dfpipe.types import FrameScore, State, VerdictKind
 
 BAND = (0.4, 0.6)
-GOOD = Conditions(State.OK, "video", 32, 32, 0, 200.0, 0.9, 300.0, 0.2)
+GOOD = Conditions(State.OK, "video", 32, 32, 0, 200.0, 0.9, 300.0, 120.0, 0.2)
 CALIBRATION: dict[str, Any] = {"fitted_on": {"real": 500, "fake": 400, "clips": 900, "datasets": ["DFDC"]}}
 
 
@@ -128,6 +128,7 @@ def test_likelihood(p: float, words: str) -> None:
         ({"with_face": 10}, ("a face in only 10 of 32 frames looked at",)),
         ({"enlarged": 3.0, "face_px": 38.2}, ("small faces (38 px)",)),
         ({"sharpness": 2.0}, ("blurred or very smooth faces",)),
+        ({"luma": 20.0}, ("dark faces",)),
         ({"bits_per_pixel": 0.01}, ("strong compression",)),
         ({"dropped": 2}, ("2 faces seen in one frame only and left out",)),
         (

@@ -164,7 +164,7 @@ def test_train_says_where_the_model_is_and_how_to_go_on(run: Callable[..., Resul
     assert "validation AUC" in result.stdout
     (model,) = Path("runs").glob("*-demo/model.safetensors")
     assert f"model: {model}" in result.stdout
-    assert "next: dfpipe infer clip.mp4\n" in result.stdout
+    assert "then: dfpipe infer clip.mp4\n" in result.stdout
     machine = run("train", "--data", faces, *quick, "--json", "--out", "other", "--device", "cpu")
     assert Path(json.loads(machine.stdout)["model"]).is_file()
     check_failure(run("train", "--data", faces, "--device", "quantum"), 2, "'quantum'")

@@ -77,7 +77,8 @@ def test_what_would_change_a_resumed_run_is_refused(run: Callable[..., Result], 
 
 def test_the_last_lines_say_where_the_model_is_and_what_comes_next(run: Callable[..., Result], faces: Path) -> None:
     done = run("train", "--data", faces, "--config", "demo", *SETS, "--out", "my runs")
-    model, following = done.stdout.splitlines()[-2:]
+    model, first, following = done.stdout.splitlines()[-3:]
     path = model.removeprefix("model: ")
     assert Path(path).is_file()
-    assert following == f"next: dfpipe infer clip.mp4 --model '{path}'"
+    assert first.startswith(f"next: dfpipe calibrate '{path}'   (")
+    assert following == f"then: dfpipe infer clip.mp4 --model '{path}'"

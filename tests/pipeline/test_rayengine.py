@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import signal
@@ -20,7 +21,8 @@ from click.testing import CliRunner
 from dfpipe.cli import main
 from dfpipe.config import Config, LimitsConfig
 from dfpipe.demo import clip_frames, write_clip
-from dfpipe.errors import MediaCrashed, MediaTimeout, UsageError
+from dfpipe.errors import MediaCrashed, MediaTimeout, ModelFileError, UsageError
+from dfpipe.infer.actorscorer import actor_scorer
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.embedded import embedded_model
 from dfpipe.infer.inputs import Upload
@@ -28,6 +30,7 @@ from dfpipe.infer.looking import LookJob
 from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.manifest import MANIFEST, read_inputs
 from dfpipe.rayengine import Cluster, Crew, path_of
+from dfpipe.train.openmodel import open_model
 from dfpipe.types import Label, Verdict
 from dfpipe.workers import run_all
 
@@ -89,13 +92,42 @@ def test_verdicts_are_those_of_the_other_engines(
     monkeypatch.chdir(tmp_path)
     Path("text.mp4").write_text("no clip")
     paths = [clip, faceless_clip, Path("text.mp4"), Path("gone.mp4")]
-    detector = Detector.load(embedded_model(), "cpu", frames=8)
-    told: dict[str, dict[str, Verdict]] = {
-        engine: {v.path: dataclasses.replace(v, seconds=0.0) for v in detector.judge_all(paths, engine, workers=2)}
-        for engine in ("serial", "local", "ray")
-    }
+    told: dict[str, dict[str, Verdict]] = {}
+    loaded = {}
+    for engine in ("serial", "local", "ray"):
+        detector = Detector.load(embedded_model(), "cpu", frames=8, later=True)
+        verdicts = detector.judge_all(paths, engine, workers=2)
+        told[engine] = {v.path: dataclasses.replace(v, seconds=0.0) for v in verdicts}
+        loaded[engine] = "scorer" in vars(detector)
     assert told["ray"] == told["local"] == told["serial"]
+    assert loaded == {"serial": True, "local": True, "ray": False}  # with Ray the actors hold the network
     assert sorted(v.state for v in told["ray"].values()) == ["no_face", "ok", "unreadable", "unsupported"]
+
+
+@on_two_cores
+def test_a_model_whose_weights_are_damaged_is_refused_by_the_actor(clip: Path, tmp_path: Path) -> None:
+    whole = bytearray(Path(str(embedded_model())).read_bytes())
+    whole[-100:] = b"\xff" * 100  # no numbers: the card says nothing of it
+    (tmp_path / "damaged.safetensors").write_bytes(whole)
+    detector = Detector.load(tmp_path / "damaged.safetensors", "cpu", frames=4, later=True)
+    with pytest.raises(ModelFileError, match="no numbers: damaged"):
+        list(detector.judge_all([clip], "ray", workers=1))
+
+
+def test_a_gpu_must_be_reserved(clip: Path) -> None:
+    detector = Detector.load(embedded_model(), "cuda", later=True)
+    with pytest.raises(UsageError, match="--gpus-per-worker"):
+        list(detector.judge_all([clip], Cluster()))
+
+
+def test_a_model_file_that_changed_is_not_sent(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(Path(str(embedded_model())).read_bytes())
+    model = open_model(path)
+    assert hashlib.sha256(model.content()).hexdigest() == model.sha256
+    path.write_bytes(b"another")
+    with pytest.raises(ModelFileError, match="changed since"):
+        actor_scorer(model, 0.0, 8)
 
 
 @on_two_cores

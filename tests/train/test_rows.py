@@ -30,6 +30,16 @@ def test_other_rows_may_not_leak(faces: Path) -> None:
         training_rows(manifest, {"train": train[1:], "validation": train[:1]})
 
 
+def test_a_validation_of_one_label_is_told(faces: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = read_manifest(faces)
+    fakes = [row for row in manifest.rows_of("validation") if manifest.columns["label"][row] == 1]
+    with caplog.at_level("WARNING", logger="dfpipe"):
+        training_rows(manifest)
+        assert not caplog.records
+        training_rows(manifest, {"validation": fakes})
+    assert "all crops of split 'validation' are fake" in caplog.text
+
+
 def broken(folder: Path, count: int, how: str) -> list[Path]:
     manifest = read_manifest(folder)
     paths = [manifest.path(row) for row in manifest.rows_of("train")[:count]]
