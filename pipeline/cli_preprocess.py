@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dfpipe.errors import InputsFailed
-from dfpipe.flags import DATA, PATH, PLACE, json_flag, running, settings, voice
+from dfpipe.flags import DATA, PATH, PLACE, faces_here, json_flag, running, settings, voice
 
 
 def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -156,10 +156,11 @@ def merge(shards: tuple[Any, ...], out: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
+@click.argument("data", type=PLACE, default=str(DATA), metavar="[DIR|URL]")
 @click.option("--out", type=PATH, required=True, help="Tar files, manifest, states.")
 @click.option("--shard-mb", type=click.IntRange(1), default=256, show_default=True, help="Size of a tar file at most.")
 @voice
+@faces_here
 def pack(data: Path, out: Path, shard_mb: int) -> None:
     """Put the crops of a folder into a few large tar files.
 
@@ -181,24 +182,27 @@ def pack(data: Path, out: Path, shard_mb: int) -> None:
 
 
 @click.command()
-@click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
-@click.option("--out", type=PATH, help="Page, charts and numbers.  [default: explore/ in DIR]")
+@click.argument("data", type=PLACE, default=str(DATA), metavar="[DIR|URL]")
+@click.option("--out", type=PATH, help="Page, charts and numbers.  [default: explore/ in DIR, or here for a URL]")
 @click.option("--sample", type=click.IntRange(1), default=4000, show_default=True, help="Crops to look at closely.")
 @json_flag
 @voice
-def explore(data: Path, out: Path | None, sample: int, as_json: bool) -> None:
+def explore(data: Any, out: Path | None, sample: int, as_json: bool) -> None:
     """Show what extracted faces look like: one page with charts and samples.
 
     Counts per split, label, method and dataset; face sizes, brightness and
-    sharpness; contact sheets; and candidates for duplicates across splits.
+    sharpness; contact sheets; and candidates for duplicates across splits. Of
+    faces in a store (s3://bucket/folder) a copy is made first, as for train.
 
     \b
     Example:
       dfpipe explore data/faces
     """
     from dfpipe.preprocess.explore import explore as run
+    from dfpipe.preprocess.mirror import here
 
-    done = run(data, out or data / "explore", sample=sample)
+    with here(data) as folder:
+        done = run(folder, out or (data / "explore" if folder is data else Path("explore")), sample=sample)
     if as_json:
         click.echo(done.summary.read_text(encoding="utf-8"))
         return

@@ -28,6 +28,39 @@ class _Place(click.ParamType[Any]):
 
 
 PLACE = _Place()
+COPIED = "A place in a store is copied first, to ~/.cache/dfpipe or the folder in DFPIPE_CACHE."
+
+
+def faces_here(command: F) -> F:
+    """A place in a store that comes as `data` goes on as the folder here to which its faces are copied.
+
+    Next to the command, so that nothing is copied before all else that was typed is understood.
+    """
+
+    @functools.wraps(command)
+    def wrapped(data: Any, **rest: Any) -> Any:
+        from dfpipe.store import Url
+
+        if not isinstance(data, Url):
+            return command(data=data, **rest)
+        from dfpipe.preprocess.mirror import here
+
+        with here(data) as folder:
+            return command(data=folder, **rest)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def data_flag(what: str = "Folder that 'dfpipe extract' wrote.", default: Path | None = DATA) -> Callable[[F], F]:
+    """--data: extracted faces here or in a store; arrives as `data`, see `faces_here`."""
+    return click.option(
+        "--data",
+        type=PLACE,
+        metavar="DIR|URL",
+        default=None if default is None else str(default),
+        show_default=default is not None,
+        help=f"{what} {COPIED}",
+    )
 
 
 def settings(command: F) -> F:
