@@ -29,7 +29,7 @@ RECORD = click.option("--record", is_flag=True, help="Write the figures into the
 
 @click.command()
 @click.argument("models", nargs=-1, type=PATH, metavar="[MODEL]...")
-@data_flag(f"Extracted faces; clips and stills too if they are here.  [default: {DATA}]", None)
+@data_flag("Extracted faces; clips and stills too if they are here.", str(DATA))
 @click.option("--scores", type=PATH, metavar="FILE", help="Measure this table of scores again; needs no model.")
 @click.option("--out", type=PATH, default=EVALUATION, show_default=True, help="Page, pictures, figures, scores.")
 @SPLIT

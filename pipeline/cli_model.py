@@ -156,7 +156,7 @@ def _triple(values: Any) -> str:
 @model.command()
 @click.argument("file", type=PATH)
 @click.option("--onnx", "out", type=PATH, required=True, metavar="OUT.onnx", help="File to write.")
-@data_flag("Extracted faces to check with.  [default: random pictures]", None)
+@data_flag("Extracted faces to check with.", "random pictures")
 @json_flag
 @voice
 @faces_here
@@ -210,7 +210,7 @@ def average(files: tuple[Path, ...], out: Path) -> None:
 @click.option("--out", type=PATH, required=True, metavar="FILE", help="Model file to write.")
 @click.option("--name", default="", help="What it is called from now on.  [default: as before]")
 @click.option("--licence", default="", metavar="TEXT", help="Of the weights, for the model card.")
-@data_flag("Extracted faces to compare on.  [default: random pictures]", None)
+@data_flag("Extracted faces to compare on.", "random pictures")
 @json_flag
 @voice
 @faces_here

@@ -82,6 +82,7 @@ def train(
     \b
     Example:
       dfpipe train --data data/faces --config resnet50_ce --set train.epochs=3
+      dfpipe train --data s3://media/packed
     """
     from dfpipe.train import loop
 

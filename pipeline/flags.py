@@ -51,15 +51,19 @@ def faces_here(command: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-def data_flag(what: str = "Folder that 'dfpipe extract' wrote.", default: Path | None = DATA) -> Callable[[F], F]:
-    """--data: extracted faces here or in a store; arrives as `data`, see `faces_here`."""
+def data_flag(what: str = "Folder that 'dfpipe extract' wrote.", otherwise: str = "") -> Callable[[F], F]:
+    """--data: extracted faces here or in a store; arrives as `data`, see `faces_here`.
+
+    Args:
+        what: They are for.
+        otherwise: What is taken where none are named, in words; `data` is then None. By default `DATA`.
+    """
     return click.option(
         "--data",
         type=PLACE,
         metavar="DIR|URL",
-        default=None if default is None else str(default),
-        show_default=default is not None,
-        help=f"{what} {COPIED}",
+        default=None if otherwise else str(DATA),
+        help=f"{what} {COPIED}  [default: {otherwise or DATA}]",
     )
 
 

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from dfpipe import store
+from dfpipe import outbox, store
 from dfpipe.cli import main
 from dfpipe.config import Config, LimitsConfig
 from dfpipe.errors import MediaError, ResourceError, SourceError, TooLargeMedia, UnreadableMedia, UsageError
 from dfpipe.fetching import run_fetched
 from dfpipe.ledger import LEDGER, Ledger
-from dfpipe.preprocess import outbox
 from dfpipe.preprocess.extract import dry_run, extract
 from dfpipe.preprocess.manifest import MANIFEST, read_inputs
 from dfpipe.preprocess.merge import merge
@@ -307,6 +306,7 @@ def test_the_store_goes_in_the_middle_and_nothing_is_done_twice(
         return await real(self, path, target, **rest)
 
     monkeypatch.setattr(outbox, "SETTLE_S", 0.0)
+    monkeypatch.setattr(outbox, "PAUSE", 0.0)
     s3fs.S3FileSystem.clear_instance_cache()
     with monkeypatch.context() as patch:
         patch.setattr(s3fs.S3FileSystem, "_put_file", lossy)

@@ -1,46 +1,54 @@
-"""What an extraction makes, on its way to a store: there, at any time, the ledger names only what is there."""
+"""What a run makes, on its way to a store: there, at any time, the ledger names only what is there."""
 
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
 from dfpipe.errors import ResourceError
 from dfpipe.ledger import LEDGER, Ledger
-from dfpipe.preprocess.manifest import CONFIG, INPUTS, MANIFEST
-from dfpipe.preprocess.publish import MISSING
 from dfpipe.store import Url, get, put
 
 SETTLE_S = 60.0  # between two copies of the ledger: so much work is done again after a machine was lost
+PAUSE = 10.0  # times what the last copy took, if that is longer: ledgers grow, and the run waits for each copy
 _SENDERS = 16  # threads; they only wait
-_WAITING = 64  # inputs whose crops may wait on the disk: 64 x 32 x 15 kB = 30 MB
+_WAITING = 64  # inputs whose files may wait on the disk: 64 x 32 crops x 15 kB = 30 MB
+
+
+def stored_ledger(url: Url, folder: Path) -> Ledger:
+    """The ledger as it stands in a store, copied here; a new one if there is none.
+
+    Args:
+        url: Where results are.
+        folder: Where this run works.
+
+    Raises:
+        ResourceError: The store does not give it.
+    """
+    get(url / LEDGER, folder / LEDGER)
+    return Ledger(folder / LEDGER)
 
 
 class Outbox:
-    """Sends crops as they are made and deletes them here, and a copy of the ledger when they are all there.
+    """Sends the files of inputs as they are made and deletes them here, and a copy of the ledger when they are all there.
 
-    A store has no lock: whoever runs two extractions to one place at a time gets the ledger of one of them.
+    A store has no lock: whoever runs two commands to one place at a time gets the ledger of one of them.
 
     Args:
         url: Where the results are to be.
-        folder: Where this run works; empty at its beginning.
+        folder: Where this run works.
+        ledger: Of this run; open for longer than this is.
+        tables: Names of what is written from the ledger.
     """
 
-    def __init__(self, url: Url, folder: Path) -> None:
-        self._url, self._folder = url, folder
+    def __init__(self, url: Url, folder: Path, ledger: Ledger, tables: Sequence[str]) -> None:
+        self._url, self._folder, self._ledger, self._tables = url, folder, ledger, tables
         self._sending: set[Future[None]] = set()
         self._failed = False
-
-    def open_ledger(self) -> Ledger:
-        """The ledger as it stands in the store, copied here; a new one if there is none.
-
-        Raises:
-            ResourceError: The store does not give it.
-        """
-        get(self._url / LEDGER, self._folder / LEDGER)
-        self._ledger = Ledger(self._folder / LEDGER)
-        return self._ledger
+        self._known: int | None = None  # changes of the ledger that the store knows of
+        self._took = 0.0  # s, for the last copy of the ledger
 
     def __enter__(self) -> "Outbox":
         self._threads = ThreadPoolExecutor(_SENDERS, thread_name_prefix="dfpipe-send")
@@ -56,49 +64,54 @@ class Outbox:
         finally:
             self._threads.shutdown(cancel_futures=True)
 
-    def send(self, crops: Path) -> None:
-        """Sends a folder of crops, whose input is in the ledger.
+    def send(self, made: Path) -> None:
+        """Sends a folder of what was made of an input, which is in the ledger.
 
         Args:
-            crops: Below the folder of this run; there may be none.
+            made: Below the folder of this run; there may be none.
 
         Raises:
             ResourceError: The store does not take them, or did not take earlier ones.
         """
-        if crops.is_dir():
-            self._sending.add(self._threads.submit(self._send, crops))
+        if made.is_dir():
+            self._sending.add(self._threads.submit(self._send, made))
         self._wait(_WAITING)
-        if time.monotonic() - self._settled > SETTLE_S:
+        if time.monotonic() - self._settled > max(SETTLE_S, PAUSE * self._took):
             self.settle()
 
     def settle(self) -> None:
-        """Waits for all crops, and copies the ledger.
+        """Waits for all files, and copies the ledger if it says more than the one in the store.
 
         Raises:
             ResourceError: The store does not take them.
         """
         self._wait(0)
+        self._settled = began = time.monotonic()
+        if self._known == self._ledger.changes:
+            return
         copy = self._folder / f"copy-of-{LEDGER}"
         self._ledger.copy(copy)
         self._put(copy, LEDGER)
         copy.unlink()
+        self._known = self._ledger.changes
         self._settled = time.monotonic()
+        self._took = self._settled - began
 
     def publish(self) -> None:
-        """Sends the tables, after all crops and before the ledger that says so.
+        """Sends the tables, after all files and before the ledger that says so.
 
         Raises:
             ResourceError: The store does not take them.
         """
         self._wait(0)
-        for name in (MANIFEST, INPUTS, CONFIG, MISSING):
+        for name in self._tables:
             self._put(self._folder / name, name)
         self.settle()
 
-    def _send(self, crops: Path) -> None:
-        for path in sorted(crops.iterdir()):
+    def _send(self, made: Path) -> None:
+        for path in sorted(made.iterdir()):
             self._put(path, path.relative_to(self._folder).as_posix())
-        shutil.rmtree(crops)
+        shutil.rmtree(made)
 
     def _put(self, path: Path, name: str) -> None:
         try:
