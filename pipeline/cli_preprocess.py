@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +116,25 @@ def extract(
 
 @click.command()
 @click.argument("shards", nargs=-1, required=True, type=PLACE, metavar="SHARD...")
-@click.option("--out", type=PATH, default=DATA, show_default=True, help="The whole: crops, manifest, states.")
+@click.option(
+    "--out",
+    type=PLACE,
+    metavar="DIR|URL",
+    default=str(DATA),
+    show_default=True,
+    help="The whole: crops, manifest, states.",
+)
 @json_flag
 @voice
-def merge(shards: tuple[Any, ...], out: Path, as_json: bool) -> None:
+def merge(shards: tuple[Any, ...], out: Any, as_json: bool) -> None:
     """Join the folders of 'dfpipe extract --shard I/N' into one.
 
     The result is what one run without shards would have written: splits and
     folds are given over all inputs together. Crops are linked, or copied where
     links cannot be. Folders of different settings, and inputs that two folders
     tell different things of, are refused. Stopped, it goes on when started
-    again; further shards can be merged into the same folder later.
+    again; further shards can be merged into the same folder later. Shards and
+    the whole may lie here or in a store.
 
     As an array job of SLURM, extract.sh being:
 
@@ -234,10 +243,7 @@ def _extract_text(summary: Any) -> str:
         mix = ", ".join(f"{count} {label}" for label, count in sorted(labels.items())) or "none"
         lines.append(f"{split:<12} {sum(labels.values()):>7} crops   ({mix})")
     lines.append(f"written to {summary.out}")
-    if isinstance(summary.out, Path):
-        lines.append(f"next: dfpipe train{'' if summary.out == DATA else f' --data {summary.out}'}")
-    else:
-        lines.append(f"next: dfpipe merge {summary.out} --out {DATA}, which copies it here, and dfpipe train")
+    lines.append(f"next: dfpipe train{'' if summary.out == DATA else f' --data {shlex.quote(str(summary.out))}'}")
     return "\n".join(lines)
 
 

@@ -289,6 +289,47 @@ def test_shards_in_a_store_are_merged_here(bucket: Any, collection: Path, tmp_pa
         merge([Url(f"s3://{bucket[1]}/none")], tmp_path / "out")
 
 
+def test_shards_are_merged_in_a_store(
+    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of them here, some there; the store goes in the middle, and another machine goes on."""
+    import s3fs
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    extract([collection], [], tmp_path / "here", small_config, engine="serial")
+    out = Url(f"s3://{bucket[1]}/whole ünï")
+    shards: list[Path | Url] = [tmp_path / "1", Url(f"s3://{bucket[1]}/shards/2")]
+    for part, shard in enumerate(shards, start=1):
+        extract([collection], [], shard, small_config, engine="serial", shard=(part, 2))
+    assert merge(shards[:1], out).summary.out == out
+    first = objects(bucket, out)
+    real, left = s3fs.S3FileSystem._put_file, [3]
+
+    async def lossy(self: Any, path: str, target: str, **rest: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ConnectionResetError("connection lost")
+        return await real(self, path, target, **rest)
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    with monkeypatch.context() as patch:
+        patch.setattr(s3fs.S3FileSystem, "_put_file", lossy)
+        with pytest.raises(ResourceError, match=r"cannot be written .*connection lost"):
+            merge(shards, out)
+    s3fs.S3FileSystem.clear_instance_cache()
+    stopped = objects(bucket, out)
+    assert stopped[MANIFEST] == first[MANIFEST]
+    assert len(stopped) == len(first) + 2
+    done = merge(shards, out)
+    assert not done.absent
+    assert objects(bucket, out) == tree(tmp_path / "here")
+    assert merge([out], tmp_path / "back").summary.crops == done.summary.crops
+    assert tree(tmp_path / "back") == tree(tmp_path / "here")
+    assert not list(scratch.iterdir())
+
+
 def test_the_store_goes_in_the_middle_and_nothing_is_done_twice(
     bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +396,6 @@ def test_the_command_writes_to_a_store(bucket: Any, clip: Path, tmp_path: Path) 
     words = ["extract", "--videos", str(tmp_path), "--out", url, "--config", "demo", "--engine", "serial", "-q"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    assert f"written to {url}\nnext: dfpipe merge {url} --out data/faces" in done.output
+    assert f"written to {url}\nnext: dfpipe train --data {url}\n" in done.output
     told = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
     assert (told["out"], told["resumed"]) == (url, 1)
