@@ -166,11 +166,11 @@ def merge(shards: tuple[Any, ...], out: Any, as_json: bool) -> None:
 
 @click.command()
 @click.argument("data", type=PLACE, default=str(DATA), metavar="[DIR|URL]")
-@click.option("--out", type=PATH, required=True, help="Tar files, manifest, states.")
+@click.option("--out", type=PLACE, metavar="DIR|URL", required=True, help="Tar files, manifest, states.")
 @click.option("--shard-mb", type=click.IntRange(1), default=256, show_default=True, help="Size of a tar file at most.")
 @voice
 @faces_here
-def pack(data: Path, out: Path, shard_mb: int) -> None:
+def pack(data: Path, out: Any, shard_mb: int) -> None:
     """Put the crops of a folder into a few large tar files.
 
     For shared disks and stores, where millions of small files are slow. The
@@ -181,13 +181,14 @@ def pack(data: Path, out: Path, shard_mb: int) -> None:
     \b
     Example:
       dfpipe pack data/faces --out data/packed
+      dfpipe pack data/faces --out s3://media/packed
       dfpipe train --data data/packed
     """
     from dfpipe.preprocess.packed import pack as run
 
     done = run(data, out, shard_mb)
     click.echo(f"{done.crops} crops in {done.shards} tar files, {done.bytes / 1e6:.1f} MB, written to {out}")
-    click.echo(f"next: dfpipe train --data {out}")
+    click.echo(f"next: dfpipe train --data {shlex.quote(str(out))}")
 
 
 @click.command()

@@ -1,6 +1,5 @@
 """What a run makes, on its way to a store: there, at any time, the ledger names only what is there."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,7 +13,7 @@ from dfpipe.store import Url, get, put
 SETTLE_S = 60.0  # between two copies of the ledger: so much work is done again after a machine was lost
 PAUSE = 10.0  # times what the last copy took, if that is longer: ledgers grow, and the run waits for each copy
 _SENDERS = 16  # threads; they only wait
-_WAITING = 64  # inputs whose files may wait on the disk: 64 x 32 crops x 15 kB = 30 MB
+WAITING = 64  # inputs whose files may wait on the disk: 64 x 32 crops x 15 kB = 30 MB
 
 
 def stored_ledger(url: Url, folder: Path) -> Ledger:
@@ -41,9 +40,11 @@ class Outbox:
         folder: Where this run works.
         ledger: Of this run; open for longer than this is.
         tables: Names of what is written from the ledger.
+        waiting: How much may wait on the disk, in calls of `send`.
     """
 
-    def __init__(self, url: Url, folder: Path, ledger: Ledger, tables: Sequence[str]) -> None:
+    def __init__(self, url: Url, folder: Path, ledger: Ledger, tables: Sequence[str], waiting: int = WAITING) -> None:
+        self._waiting = waiting
         self._url, self._folder, self._ledger, self._tables = url, folder, ledger, tables
         self._sending: set[Future[None]] = set()
         self._failed = False
@@ -65,17 +66,17 @@ class Outbox:
             self._threads.shutdown(cancel_futures=True)
 
     def send(self, made: Path) -> None:
-        """Sends a folder of what was made of an input, which is in the ledger.
+        """Sends what was made of an input, which is in the ledger.
 
         Args:
-            made: Below the folder of this run; there may be none.
+            made: A file, or a folder of files, below the folder of this run; there may be none.
 
         Raises:
             ResourceError: The store does not take them, or did not take earlier ones.
         """
-        if made.is_dir():
+        if made.exists():
             self._sending.add(self._threads.submit(self._send, made))
-        self._wait(_WAITING)
+        self._wait(self._waiting)
         if time.monotonic() - self._settled > max(SETTLE_S, PAUSE * self._took):
             self.settle()
 
@@ -109,9 +110,11 @@ class Outbox:
         self.settle()
 
     def _send(self, made: Path) -> None:
-        for path in sorted(made.iterdir()):
+        for path in sorted(made.iterdir()) if made.is_dir() else [made]:
             self._put(path, path.relative_to(self._folder).as_posix())
-        shutil.rmtree(made)
+            path.unlink()
+        if made.is_dir():
+            made.rmdir()
 
     def _put(self, path: Path, name: str) -> None:
         try:

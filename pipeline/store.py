@@ -158,6 +158,18 @@ def put(path: Path, url: Url) -> None:
         fs.put_file(str(path), root)
 
 
+def remove(url: Url) -> None:
+    """Removes a file that dfpipe wrote, if it is there.
+
+    Raises:
+        ResourceError: The store does not let it go.
+    """
+    fs, root = _opened(url)
+    with _told(f"{url} cannot be removed", ResourceError, "check the credentials and the network, and run again"):
+        if fs.exists(root):
+            fs.rm_file(root)
+
+
 def _opened(url: Url) -> tuple[Any, str]:
     """The driver, which keeps no listings: it must see when a file changes; and the place as it spells it."""
     try:

@@ -18,6 +18,7 @@ from dfpipe.config import Config, LimitsConfig
 from dfpipe.errors import MediaError, ResourceError, SourceError, TooLargeMedia, UnreadableMedia, UsageError
 from dfpipe.fetching import run_fetched
 from dfpipe.ledger import LEDGER, Ledger
+from dfpipe.preprocess import packed
 from dfpipe.preprocess.extract import dry_run, extract
 from dfpipe.preprocess.manifest import MANIFEST, read_inputs
 from dfpipe.preprocess.merge import merge
@@ -327,6 +328,53 @@ def test_shards_are_merged_in_a_store(
     assert objects(bucket, out) == tree(tmp_path / "here")
     assert merge([out], tmp_path / "back").summary.crops == done.summary.crops
     assert tree(tmp_path / "back") == tree(tmp_path / "here")
+    assert not list(scratch.iterdir())
+
+
+def packed_objects(bucket: Any, url: Url) -> dict[str, bytes]:
+    fs, _ = bucket
+    root = url.text.removeprefix("s3://")
+    found = {name.removeprefix(f"{root}/"): fs.cat_file(name) for name in fs.find(root)}
+    return {
+        name: data for name, data in found.items() if name.startswith("shards/") or name.endswith((".yaml", "quet"))
+    }
+
+
+def packed_files(folder: Path) -> dict[str, bytes]:
+    kept = [path for path in folder.rglob("*") if path.suffix in (".tar", ".yaml", ".parquet")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
+
+
+def test_crops_are_packed_to_a_store(bucket: Any, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops in the middle, and goes on; with another size of files it begins anew and leaves nothing of the old."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    out, written = Url(f"s3://{bucket[1]}/packed ünï"), []
+    write = packed._write
+
+    def noting(path: Path, samples: Any) -> None:
+        if len(written) == 1:
+            written.append("stopped")
+            raise KeyboardInterrupt
+        write(path, samples)
+        written.append(path.name)
+
+    monkeypatch.setattr(packed, "_write", noting)
+    with pytest.raises(KeyboardInterrupt):
+        packed.pack(faces, out, 1)
+    assert not {MANIFEST} & set(packed_objects(bucket, out))
+    done = packed.pack(faces, out, 1)
+    assert len(written) == len(set(written)) == done.shards + 1  # none of them twice
+    again = tmp_path / "here"
+    assert packed.pack(faces, again, 1) == done
+    assert packed_objects(bucket, out) == packed_files(again)
+    packed.pack(faces, out, 100)
+    packed.pack(faces, tmp_path / "large", 100)
+    assert packed_objects(bucket, out) == packed_files(tmp_path / "large")
+    count = len(written)
+    packed.pack(faces, out, 100)
+    assert len(written) == count
     assert not list(scratch.iterdir())
 
 
