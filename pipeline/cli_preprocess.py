@@ -84,7 +84,8 @@ def extract(
     earlier run finished is not opened again. With --shard, each machine works
     on a part of the inputs; 'dfpipe merge' joins the parts.
 
-    A URL is a folder in a store, as s3://bucket/folder; credentials are taken
+    A URL is a folder in a store, as s3://bucket/folder, and may also stand in
+    the column path of a list (.csv, .parquet); credentials are taken
     from where the store's own tools take them. Inputs are copied here when
     their turn comes, a few at a time. A store has no lock: one run at a time
     may write to a place there.

@@ -108,6 +108,28 @@ def test_layouts_with_lists_are_recognised(bucket: Any, tmp_path: Path) -> None:
     assert (there.layout, there.missing) == (here.layout, here.missing)
 
 
+def test_a_list_names_places_in_stores(
+    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    url, clip = upload(bucket, collection), collection / "fake" / "source_1.mp4"
+    rows = [
+        *(f"{url}/{label}/source_0.mp4,{label}" for label in ("real", "fake")),
+        f"{url}/real/broken ünï.mp4,real",
+        f"{url}/real/gone.mp4,real",
+        f"{clip},fake",
+    ]
+    (tmp_path / "some list.csv").write_text("\n".join(["path,label", *rows, ""]), encoding="utf-8")
+    summary = extract([tmp_path / "some list.csv"], [], tmp_path / "out", small_config, engine="serial")
+    assert summary.states == {"ok": 3, "unsupported": 1}
+    assert summary.missing == (f"{url}/real/gone.mp4",)
+    inputs = {row["path"]: row["label"] for row in read_inputs(tmp_path / "out")}
+    assert inputs == {row.rpartition(",")[0]: int(row.endswith("fake")) for row in rows if "gone" not in row}
+    again = extract([tmp_path / "some list.csv"], [], tmp_path / "out", small_config, engine="serial")
+    assert again.resumed == 4
+    assert not list(tmp_path.glob("dfpipe-scratch-*"))
+
+
 def test_names_that_lead_out_are_left_out_and_told(bucket: Any, tmp_path: Path) -> None:
     fs, name = bucket
     for key in ("real/a.mp4", "real/../../../b.json", "real//c.mp4", ".hidden/d.mp4", f"real/{'x' * 300}.mp4"):
