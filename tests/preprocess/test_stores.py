@@ -397,6 +397,12 @@ def test_crops_are_packed_to_a_store(bucket: Any, faces: Path, tmp_path: Path, m
     count = len(written)
     packed.pack(faces, out, 100)
     assert len(written) == count
+    written[:] = ["one"]
+    with pytest.raises(KeyboardInterrupt):
+        packed.pack(faces, out, 1)
+    assert MANIFEST not in packed_objects(bucket, out)  # whose places would not be those of the new files
+    assert packed.pack(faces, out, 1) == done
+    assert packed_objects(bucket, out) == packed_files(again)
     assert not list(scratch.iterdir())
 
 
