@@ -15,6 +15,7 @@ from dfpipe.flags import (
     Whole,
     data,
     device_flag,
+    faces_here,
     json_flag,
     limit_flag,
     out,
@@ -45,7 +46,7 @@ RECORD = click.option("--record", is_flag=True, help="Write the figures into the
 
 @click.command()
 @click.argument("models", nargs=-1, type=PATH, metavar="[MODEL]...")
-@click.option("--data", type=PATH, show_default=str(DATA), help="Extracted faces, or labelled clips or stills.")
+@data("Extracted faces; labelled clips and stills too if they are here.", str(DATA))
 @click.option("--scores", type=FILE, help="Table of scores to measure again; needs no model.")
 @out(EVALUATION, "page, pictures, figures, scores")
 @SPLIT
@@ -64,6 +65,7 @@ RECORD = click.option("--record", is_flag=True, help="Write the figures into the
 @running
 @json_flag
 @voice
+@faces_here
 def evaluate(
     models: tuple[Path, ...],
     data: Path | None,
@@ -155,6 +157,7 @@ def evaluate(
 @device_flag
 @json_flag
 @voice
+@faces_here
 def calibrate(
     model: Path,
     data: Path,
@@ -222,7 +225,7 @@ def _calibrate_text(done: Any, rule: str) -> str:
 
 @click.command()
 @click.argument("model", type=FILE, metavar="MODEL")
-@data("Extracted faces, or labelled clips or stills.", type=PATH)
+@data("Extracted faces; labelled clips and stills too if they are here.")
 @out(STRESS, "page, charts, figures, scores")
 @SPLIT
 @click.option(
@@ -242,6 +245,7 @@ def _calibrate_text(done: Any, rule: str) -> str:
 @running
 @json_flag
 @voice
+@faces_here
 def stress(
     model: Path,
     data: Path,

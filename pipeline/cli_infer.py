@@ -35,7 +35,6 @@ def judging(command: F) -> F:
     """The flags that infer and watch share."""
     for flag in reversed(
         [
-            out(VERDICTS, "verdicts and reports"),
             click.option(
                 "--model",
                 "models",
@@ -61,13 +60,14 @@ def judging(command: F) -> F:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=MEDIA, metavar="PATH...")
+@out(VERDICTS, "verdicts and reports", stores=True)
 @judging
-def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> None:
+def infer(paths: tuple[str, ...], out: Any, as_json: bool, **flags: Any) -> None:
     """Judge clips and stills: FAKE, REAL, UNCERTAIN or NO_FACE.
 
     PATH is a file, a folder, a zip archive, a pattern in quotes ('*.mp4',
     'a/**/*.mov'), a place in a store (s3://bucket/folder) or @list.txt with a
-    path in each line, in any mix. Each input gets a line in verdicts.jsonl and
+    path or URL in each line, in any mix. Each input gets a line in verdicts.jsonl and
     verdicts.csv and a report for a person who checks it. A verdict is evidence, not proof. A file that cannot be read gets
     an ERROR and no number; the others go on. What was judged before with the
     same model and settings is not opened again.
@@ -76,6 +76,7 @@ def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> Non
     Example:
       dfpipe infer clip.mp4 uploads/ --out verdicts
       dfpipe infer '@list.txt' --overlay --heatmap
+      dfpipe infer s3://media/new --out s3://media/verdicts
     """
     from dfpipe.files import scratch_folder
     from dfpipe.infer.inputs import collect
@@ -93,6 +94,7 @@ def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> Non
 
 @click.command()
 @click.argument("inbox", type=DIR, metavar="INBOX")
+@out(VERDICTS, "verdicts and reports")
 @click.option(
     "--every",
     type=Number(0.1),
@@ -176,7 +178,7 @@ def _tell_passed_over(names: tuple[str, ...]) -> None:
 
 
 def _judge(
-    detector: Any, uploads: Iterable[Any], out: Path, as_json: bool, flags: dict[str, Any], total: int | None
+    detector: Any, uploads: Iterable[Any], out: Any, as_json: bool, flags: dict[str, Any], total: int | None
 ) -> Counter[str]:
     """Judges, and prints each verdict as it comes. Returns how often each was given."""
     from dfpipe.infer.judging import Options, judge_into

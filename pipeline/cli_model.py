@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from dfpipe.flags import DIR, FILE, json_flag, voice
+from dfpipe.flags import FILE, faces_here, json_flag, voice
+from dfpipe.flags import data as data_flag
 
 WIDTH, MARGIN = 80, 15  # columns: of a line, and before its value, so that a SHA-256 fits
 
@@ -158,9 +159,10 @@ def _triple(values: Any) -> str:
 @model.command()
 @click.argument("file", type=FILE, metavar="MODEL")
 @click.option("--out", "--onnx", "out", type=FILE, required=True, help="ONNX file to write.")
-@click.option("--data", type=DIR, show_default="random pictures", help="Extracted faces to check on.")
+@data_flag("Extracted faces to check on.", "random pictures")
 @json_flag
 @voice
+@faces_here
 def export(file: Path, out: Path, data: Path | None, as_json: bool) -> None:
     """Write a model for other runtimes, checked against torch.
 
@@ -216,9 +218,10 @@ def average(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
 @click.option("--out", type=FILE, required=True, help="Model file to write.")
 @click.option("--name", default="", show_default="as before", metavar="NAME", help="Name of the model from now on.")
 @click.option("--licence", default="", metavar="NAME", help="Licence of the weights, for the model card.")
-@click.option("--data", type=DIR, show_default="random pictures", help="Extracted faces to check on.")
+@data_flag("Extracted faces to check on.", "random pictures")
 @json_flag
 @voice
+@faces_here
 def pack(file: Path, out: Path, name: str, licence: str, data: Path | None, as_json: bool) -> None:
     """Write a model file of half the size, to be handed on.
 

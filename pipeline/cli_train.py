@@ -17,6 +17,7 @@ from dfpipe.flags import (
     complete_recipes,
     data,
     device_flag,
+    faces_here,
     json_flag,
     out,
     settings,
@@ -74,6 +75,7 @@ def _epochs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @device_flag
 @json_flag
 @voice
+@faces_here
 def train(
     data: Path,
     out: Path,
@@ -98,6 +100,7 @@ def train(
     \b
     Example:
       dfpipe train --data data/faces --config resnet50_ce --set train.epochs=3
+      dfpipe train --data s3://media/packed
     """
     from dfpipe.train import loop
 
@@ -157,6 +160,7 @@ def _train_text(done: Any, out: Path) -> str:
 @device_flag
 @json_flag
 @voice
+@faces_here
 def crossval(
     data: Path, out: Path, folds: int, resume: Path | None, device: str, as_json: bool, config: Any, recipe: str
 ) -> None:
@@ -203,6 +207,7 @@ def crossval(
 @device_flag
 @json_flag
 @voice
+@faces_here
 def tune(
     data: Path,
     out: Path | None,
@@ -226,6 +231,7 @@ def tune(
       dfpipe tune --trials 30 --param train.learning_rate=1e-4..1e-2:log
                   --param train.augment=light,strong
     """
+    from dfpipe.preprocess.mirror import source_of
     from dfpipe.train import tune as room
     from dfpipe.train.trialreport import text
 
@@ -236,7 +242,7 @@ def tune(
         click.echo(json.dumps({"config": str(done.config), "best": done.best, "trials": done.trials}))
         return
     click.echo("\n".join([*text(done.trials, done.keys, config.train.monitor), f"trials: {folder / room.TABLE}"]))
-    known = {"recipe": str(done.config), "data": str(data.resolve())}
+    known = {"recipe": str(done.config), "data": source_of(data.resolve())}
     click.echo(f"next: dfpipe train{_flags_of(known)}")
 
 
@@ -248,7 +254,7 @@ def _check_alone() -> None:
 def _flags_of(known: Any) -> str:
     """What a training needs to be the same as one of a cross-validation."""
     config = "" if known["recipe"] == "default" else f" --config {shlex.quote(known['recipe'])}"
-    return config + ("" if Path(known["data"]) == DATA.resolve() else f" --data {shlex.quote(known['data'])}")
+    return config + ("" if known["data"] == str(DATA.resolve()) else f" --data {shlex.quote(known['data'])}")
 
 
 COMMANDS = (recipes, train, crossval, tune)

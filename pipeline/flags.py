@@ -76,6 +76,45 @@ def _complete_settings(ctx: click.Context, param: click.Parameter, incomplete: s
     return [CompletionItem(f"{name}=") for name in setting_names() if name.startswith(incomplete)]
 
 
+COPIED = "A place in a store is copied first, to ~/.cache/dfpipe or the folder in DFPIPE_CACHE."
+
+
+def faces_here(command: F) -> F:
+    """A place in a store that comes as `data` goes on as the folder here to which its faces are copied.
+
+    Next to the command, so that nothing is copied before all else that was typed is understood.
+    """
+
+    @functools.wraps(command)
+    def wrapped(data: Any, **rest: Any) -> Any:
+        from dfpipe.store import Url
+
+        if not isinstance(data, Url):
+            return command(data=data, **rest)
+        from dfpipe.preprocess.mirror import here
+
+        with here(data) as folder:
+            return command(data=folder, **rest)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def data(what: str = "Folder that 'dfpipe extract' wrote.", otherwise: str = "") -> Callable[[F], F]:
+    """--data: extracted faces here or in a store; arrives as `data`, see `faces_here`.
+
+    Args:
+        what: They are for.
+        otherwise: What is taken where none are named, in words; `data` is then None. By default `DATA`.
+    """
+    return click.option(
+        "--data",
+        type=PLACES,
+        default=None if otherwise else str(DATA),
+        show_default=otherwise or True,
+        help=f"{what} {COPIED}",
+    )
+
+
 def settings(command: F) -> F:
     """--config, --set, --seed: arrive as one `config` and the recipe's name as `recipe`."""
 
@@ -195,14 +234,10 @@ def states(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return found
 
 
-def data(what: str = "Folder that 'dfpipe extract' wrote.", **rest: Any) -> Callable[[F], F]:
-    """--data, which is read."""
-    return click.option("--data", type=rest.pop("type", DIR), default=DATA, show_default=True, help=what, **rest)
-
-
-def out(place: Path, what: str) -> Callable[[F], F]:
-    """--out, a folder that is written: what comes into it."""
-    return click.option("--out", type=DIR, default=place, show_default=True, help=f"Folder to write: {what}.")
+def out(place: Path, what: str, stores: bool = False) -> Callable[[F], F]:
+    """--out, a folder that is written, perhaps in a store: what comes into it."""
+    kind = PLACE if stores else DIR
+    return click.option("--out", type=kind, default=str(place), show_default=True, help=f"Folder to write: {what}.")
 
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout, all else on stderr.")

@@ -144,6 +144,11 @@ class Ledger:
         """Notes that all rows were written elsewhere, in the words of whoever did it."""
         self.write_note(_PUBLISHED, text)
 
+    @property
+    def changes(self) -> int:
+        """How many times something was noted since this was opened."""
+        return self._db.total_changes
+
     def copy(self, path: Path) -> None:
         """Writes all of it as it stands now to a new file.
 
