@@ -101,7 +101,7 @@ def fetch(origin: Origin, path: Path, limits: LimitsConfig, stop: Event | None =
     with _told("cannot be fetched", UnreadableMedia, "run the same command again"):
         now = fs.info(root)
     if (int(now["size"] or 0), _stamp(now)) != (origin.size, origin.stamp):
-        raise UnreadableMedia("was changed since it was listed: run again")
+        raise UnreadableMedia("was changed since it was listed: run the same command again")
 
 
 def copy(origin: Origin, path: Path, stop: Event | None = None) -> None:
@@ -206,5 +206,6 @@ def _told(what: str, kind: type[DfpipeError], advice: str) -> Iterator[None]:
     except DfpipeError:
         raise
     except Exception as error:
-        reason = str(error) or os.strerror(getattr(error, "errno", None) or 0)
-        raise kind(f"{what} ({type(error).__name__}: {reason}): {advice}") from error
+        number = getattr(error, "errno", None)
+        reason = str(error) or (os.strerror(number) if number else type(error).__name__)
+        raise kind(f"{what} ({reason}): {advice}") from error

@@ -149,13 +149,17 @@ class _Copy:
                 with atomic_file(self._folder / ORIGIN) as temporary:
                     temporary.write_text(str(self._url), encoding="utf-8")
                 return
-        raise ResourceError(f"{self._url} changes while it is copied: run again when whatever writes there has ended")
+        raise ResourceError(
+            f"{self._url} changes while it is copied: run the same command again when whatever writes there has ended"
+        )
 
     def _pictures(self, found: dict[str, Origin]) -> dict[str, Origin]:
         """The files that hold the crops of the manifest."""
         names = {located(crop)[0] for crop in read_manifest(self._folder).columns["crop"]}
         if odd := sorted(name for name in names if not name.startswith(_PICTURES)):
-            raise DataError(f"{MANIFEST} in {self._url} names files that no extraction writes ({some(odd)})")
+            raise DataError(
+                f"{MANIFEST} in {self._url} names files that no extraction writes ({some(odd)}): extract again"
+            )
         if absent := sorted(names.difference(found)):
             raise DataError(
                 f"{len(absent)} files of crops are not in {self._url} ({some(absent)}): run the same 'dfpipe extract' or "

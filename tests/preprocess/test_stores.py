@@ -180,7 +180,7 @@ def test_a_file_that_changes_after_it_was_listed(bucket: Any, tmp_path: Path, ch
         fs.rm_file(f"{name}/x/a.mp4")
     else:
         fs.pipe_file(f"{name}/x/a.mp4", {"longer": b"0123456789+", "shorter": b"01", "other": b"9876543210"}[change])
-    with pytest.raises(UnreadableMedia, match="run again"):
+    with pytest.raises(UnreadableMedia, match="run the same command again"):
         fetch(origin, tmp_path / "a", LimitsConfig())
 
 
