@@ -2,11 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-<<<<<<< HEAD
-.PHONY: demo test check coverage dist clean
-=======
-.PHONY: demo test check docs docs-links clean
->>>>>>> docs
+.PHONY: demo test check coverage dist docs docs-links clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -25,7 +21,6 @@ check: .venv/installed
 	rm -rf build
 	MYPYPATH=.venv/check $(BIN)/mypy
 
-<<<<<<< HEAD
 # How much of the code the tests reach. What runs in a child that is killed at its end is not counted.
 coverage: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
@@ -34,7 +29,7 @@ coverage: .venv/installed
 # Into dist/: the sdist, and the wheel that is built from it. tests/test_distribution.py looks into both.
 dist: .venv/installed
 	$(BIN)/python -m build --no-isolation
-=======
+
 # The site, into site/: see CONTRIBUTING.md. A broken link is an error. docs-links asks those that lead to other sites, too.
 docs: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -E -W -n --keep-going -q -d .venv/doctrees docs site
@@ -42,7 +37,6 @@ docs: .venv/installed
 
 docs-links: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b linkcheck -E -q docs build/links
->>>>>>> docs
 
 .venv/installed: setup.cfg pyproject.toml pipeline/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -4,7 +4,7 @@ Scores are joined per person first: averaged over all faces of a clip, one manip
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from statistics import fmean, median
@@ -21,6 +21,10 @@ TOP_SHARE = 0.25  # of the scores, chosen here: a quarter of the clip is what a 
 # manipulation: the first two models that shipped would have called 8 and 10 of those 16 c40 fakes REAL. What was not
 # found there may be there.
 COMPRESSED = 0.015
+# Sampled frames in a row, chosen here: an eighth of the usual 32. The mean over a whole clip hides a part that was swapped:
+# a quarter of a clip at 0.99 and the rest at 0.05 are 0.26 together. Measured with the model that ships: none of the 22
+# clips of 81 with a face that it calls REAL holds such a part.
+PART_FRAMES = 4
 # kernel_utils.py of selimsef/dfdc_deepfake_challenge, the system that won the DFDC.
 CONFIDENT = {"fake_above": 0.8, "fake_divisor": 2.5, "fake_frames": 11, "real_below": 0.2, "real_share": 0.9}
 # predict.py of NTech-Lab/deepfake-detection-challenge, third in the DFDC.
@@ -143,7 +147,8 @@ def judge_people(
         aggregate: A key of `AGGREGATES`.
         band: Inside it a person is uncertain.
         min_frames: A person seen in fewer frames is uncertain, whatever the scores.
-        bits_per_pixel: Of a clip, where known. In one that is `too_compressed` nobody is real.
+        bits_per_pixel: Of a clip, where known. In one that is `too_compressed` nobody is real, nor is anywhere who has
+            `fake_parts`.
 
     Returns:
         One verdict per person, by track number.
@@ -156,7 +161,7 @@ def judge_people(
     for track, seen in by_person(scores).items():
         p_fake = join([s.p_fake for s in seen])
         kind = kind_of(p_fake, band) if len(seen) >= min_frames else VerdictKind.UNCERTAIN
-        if kind is VerdictKind.REAL and too_compressed(bits_per_pixel):
+        if kind is VerdictKind.REAL and (too_compressed(bits_per_pixel) or fake_parts(seen, band[1])):
             kind = VerdictKind.UNCERTAIN
         people.append(PersonVerdict(track, kind, p_fake, len(seen), seen[0].time_s, seen[-1].time_s))
     return tuple(people)
@@ -202,15 +207,27 @@ def segments(scores: Sequence[FrameScore], threshold: float) -> tuple[Segment, .
     Returns:
         By person, then time. Times are those of the first and last sampled frame of the part.
     """
-    found = []
-    for track, seen in by_person(scores).items():
-        smooth = smoothed([s.p_fake for s in seen])
-        for high, part in groupby(range(len(seen)), key=lambda i: smooth[i] >= threshold):
-            inside = list(part)
-            if high:
-                mean = fmean(smooth[i] for i in inside)
-                found.append(Segment(track, seen[inside[0]].time_s, seen[inside[-1]].time_s, mean))
-    return tuple(found)
+    return tuple(part for seen in by_person(scores).values() for _, part in _parts(seen, threshold))
+
+
+def fake_parts(seen: Sequence[FrameScore], fake_from: float) -> tuple[Segment, ...]:
+    """Parts of at least `PART_FRAMES` sampled frames in which one person looks manipulated, whatever the whole clip says.
+
+    Args:
+        seen: The scores of that person, in order.
+        fake_from: The upper edge of the uncertain band.
+    """
+    return tuple(part for frames, part in _parts(seen, fake_from) if frames >= PART_FRAMES)
+
+
+def _parts(seen: Sequence[FrameScore], threshold: float) -> Iterator[tuple[int, Segment]]:
+    """Parts of one person's frames at or above a threshold, with how many frames each has."""
+    smooth = smoothed([s.p_fake for s in seen])
+    for high, part in groupby(range(len(seen)), key=lambda i: smooth[i] >= threshold):
+        inside = list(part)
+        if high:
+            mean = fmean(smooth[i] for i in inside)
+            yield len(inside), Segment(seen[0].track, seen[inside[0]].time_s, seen[inside[-1]].time_s, mean)
 
 
 def smoothed(values: Sequence[float]) -> list[float]:

@@ -243,7 +243,7 @@ class Detector:
         people = judge_people(scores, self.config.aggregate, card.band, min_frames, _bits_per_pixel(looked))
         kind, p_fake = judge_clip(people, min_frames)
         clip = found.kind == "video"
-        reason = reason_of(kind, people, scores, min_frames, clip, card.band[0])
+        reason = reason_of(kind, people, scores, min_frames, clip, card.band)
         confidence, how_sure = confidence_of(kind, p_fake, card.calibration)
         verdict = self._answer(
             str(upload),

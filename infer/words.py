@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfpipe.infer.aggregate import by_person, too_compressed
+from dfpipe.infer.aggregate import by_person, fake_parts, too_compressed
 from dfpipe.types import FrameScore, PersonVerdict, State, VerdictKind
 
 # What no verdict says; stands under each of them.
@@ -63,7 +63,7 @@ def reason_of(
     scores: Sequence[FrameScore],
     min_frames: int,
     clip: bool,
-    real_below: float = 0.0,
+    band: tuple[float, float] = (0.0, 1.0),
 ) -> str:
     """Why the answer is what it is, in one sentence.
 
@@ -73,7 +73,8 @@ def reason_of(
         scores: Of all faces.
         min_frames: A person seen in fewer frames was not judged.
         clip: Whether there are times to name.
-        real_below: A person with a lower score would be real, if the clip were not too strongly compressed.
+        band: Of the model. A person below it would be real, if the clip were not too strongly compressed and no part of it
+            looked manipulated.
     """
     if kind is VerdictKind.FAKE:
         fakes = [p for p in people if p.verdict is kind]
@@ -86,12 +87,21 @@ def reason_of(
         if len(brief) == len(unsure):
             seen = "was" if len(brief) == 1 else "were"
             return f"{_of(len(brief), len(people))} {seen} seen too briefly to judge{_others(len(people) - len(brief))}"
-        if all(p in brief or p.p_fake < real_below for p in people):
+        if parts := _parts_of([p for p in unsure if p not in brief and p.p_fake < band[0]], scores, band[1]):
+            return f"part of the clip looks manipulated ({parts}), the whole of it does not: it cannot be called real"
+        if all(p in brief or p.p_fake < band[0] for p in people):
             return "no sign of manipulation, but in so strongly compressed a clip none may be left: it cannot be called real"
-        close = [p for p in unsure if p in brief or p.p_fake >= real_below]
+        close = [p for p in unsure if p in brief or p.p_fake >= band[0]]
         return f"the scores of {_of(len(close), len(people))} are too close to call"
     frames = sum(p.frames for p in people)
     return f"no sign of manipulation in {_of(len(people), len(people))}, over {_count(frames, 'frame')}"
+
+
+def _parts_of(people: Sequence[PersonVerdict], scores: Sequence[FrameScore], fake_from: float) -> str:
+    """Who looks manipulated in a part, and when: "person 2 from 0:02 to 0:04"; empty if nobody does."""
+    mine = by_person(scores)
+    parts = [part for p in people for part in fake_parts(mine[p.track], fake_from)][:TELLING]
+    return ", ".join(f"{person_name(p.track)} from {clock(p.start_s)} to {clock(p.end_s)}" for p in parts)
 
 
 def _others(others: int) -> str:

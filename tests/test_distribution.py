@@ -21,7 +21,7 @@ ROOMS = {
     "pipeline": "dfpipe",
     **{room: f"dfpipe/{room}" for room in ("preprocess", "train", "infer", "web", "configs")},
 }
-MADE = ("__pycache__", "*.pyc", "*.egg-info", "build", "dist", "data", "runs", "verdicts", "_build", ".*")
+MADE = ("__pycache__", "*.pyc", "*.egg-info", "build", "dist", "data", "runs", "verdicts", "site", ".*")
 
 pytestmark = pytest.mark.skipif(find_spec("build") is None, reason="the package build is missing: pip install '.[dev]'")
 

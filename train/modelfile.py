@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dfpipe.config import to_mapping
-from dfpipe.errors import ModelFileError, ResourceError
+from dfpipe.errors import ModelFileError
 from dfpipe.files import atomic_file
 from dfpipe.train.card import KEY, ModelCard
 from dfpipe.train.devices import pick_device
@@ -38,12 +38,9 @@ def save_model(path: Path, network: Network, card: ModelCard) -> None:
     text = json.dumps({**dataclasses.asdict(card), **nested}, allow_nan=False)
     tensors = {name: _stored(name, tensor, card.storage) for name, tensor in network.state_dict().items()}
     with atomic_file(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={KEY: text})
-        except SafetensorError as error:  # it wraps what the file system says
-            raise ResourceError(
-                f"{path} cannot be written ({error}): free disk space, and run the same command again"
-            ) from error
+        temporary.write_bytes(
+            save(tensors, metadata={KEY: text})
+        )  # save_file would let nobody else read it (mode 0600)
 
 
 def _stored(name: str, tensor: Tensor, storage: str) -> Tensor:

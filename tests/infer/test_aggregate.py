@@ -6,6 +6,7 @@ from dfpipe.errors import ConfigError
 from dfpipe.infer.aggregate import (
     AGGREGATES,
     COMPRESSED,
+    fake_parts,
     judge_clip,
     judge_people,
     kind_of,
@@ -58,6 +59,18 @@ def judged(*people: list[FrameScore], min_frames: int = 2) -> tuple[VerdictKind,
 )
 def test_by_hand(name: str, values: list[float], expected: float) -> None:
     assert AGGREGATES[name](values) == pytest.approx(expected, abs=1e-3 if name == "confidence_mean" else 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("swapped", "kind"), [(0, VerdictKind.REAL), (3, VerdictKind.REAL), (5, VerdictKind.UNCERTAIN)]
+)
+def test_nobody_is_real_who_looks_manipulated_in_a_part(swapped: int, kind: VerdictKind) -> None:
+    """The mean over the whole clip hides it; three frames are a turned head."""
+    seen = scores(0, *[0.05] * 20, *[0.95] * swapped, *[0.05] * 7)
+    (person,) = judge_people(seen, "mean", BAND, 4)
+    assert person.p_fake < BAND[0]
+    assert person.verdict is kind
+    assert len(fake_parts(seen, BAND[1])) == (kind is VerdictKind.UNCERTAIN)
 
 
 @pytest.mark.parametrize("name", AGGREGATES)

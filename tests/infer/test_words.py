@@ -27,7 +27,7 @@ def scores(track: int, *values: float) -> list[FrameScore]:
 def reason(*people: list[FrameScore], min_frames: int = 2, clip: bool = True, bits: float | None = None) -> str:
     together = [s for person in people for s in person]
     judged = judge_people(together, "mean", BAND, min_frames, bits)
-    return reason_of(judge_clip(judged, min_frames)[0], judged, together, min_frames, clip, BAND[0])
+    return reason_of(judge_clip(judged, min_frames)[0], judged, together, min_frames, clip, BAND)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,13 @@ def reason(*people: list[FrameScore], min_frames: int = 2, clip: bool = True, bi
 )
 def test_reasons(people: list[list[float]], expected: str) -> None:
     assert reason(*(scores(i, *values) for i, values in enumerate(people))) == expected
+
+
+def test_a_part_that_looks_manipulated_is_named() -> None:
+    told = reason(scores(0, *[0.05] * 20), scores(1, *[0.02] * 20, *[0.9] * 5, *[0.02] * 7))
+    assert told == (
+        "part of the clip looks manipulated (person 2 from 0:20 to 0:24), the whole of it does not: it cannot be called real"
+    )
 
 
 @pytest.mark.parametrize(

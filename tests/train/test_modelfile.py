@@ -49,6 +49,11 @@ def test_saving_is_repeatable(network: FaceClassifier, saved: Path, tmp_path: Pa
     assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
 
 
+def test_others_may_read_it_as_they_may_any_file(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    assert saved.stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_half_precision_halves_the_file_and_hardly_moves_the_scores(
     network: FaceClassifier, saved: Path, tmp_path: Path
 ) -> None:
