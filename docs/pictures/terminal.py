@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from dfpipe.colours import VERDICTS
+
 COLUMNS, ROWS = 100, 40
 CELL = (8.4, 19)  # px, width and height of a sign at FONT_PX
 FONT_PX = 14
 PAD = 18  # px around the text
 TEXT, BACK = "#d7dce1", "#16191d"
-# ANSI colours as dfpipe uses them (infer/terminal.py): readable on BACK, at least 4.5 : 1.
-COLOURS = {"31": "#ff8a7a", "32": "#7fd88f", "33": "#e8cf5a", "35": "#d9a0ff", "36": "#6cc2f5", "2": "#9aa5b0"}
+# What a dark terminal may show for the SGR codes that dfpipe writes: its own shades for dark pages.
+COLOURS = {shades.terminal.rpartition(";")[2]: shades.dark for shades in VERDICTS.values() if shades.terminal != "1"}
+COLOURS["2"] = "#9aa5b0"  # dimmed, and still 4.5 : 1 on BACK
 _SEQUENCE = re.compile(r"\x1b\[([0-9;]*)([A-Za-z])")
 _PIECE = re.compile(r"(\x1b\[[0-9;]*[A-Za-z]|\r|\n)")
 
