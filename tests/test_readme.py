@@ -125,7 +125,7 @@ def test_the_screen_keeps_what_was_written_last_in_its_colours(terminal: ModuleT
     assert [len(row) for row in rows[1:]] == [100, 30]
     drawn = terminal.svg(rows, "a & b")
     assert ElementTree.fromstring(drawn).attrib["aria-label"] == "a & b"
-    assert 'fill="#ff8a7a" font-weight="bold">FAKE<' in drawn
+    assert 'fill="#FF9D66" font-weight="bold">FAKE<' in drawn
 
 
 @pytest.mark.slow

@@ -241,7 +241,7 @@ def test_the_drawings_are_sound_and_complete() -> None:
 # ---- pages that must keep up with the code -------------------------------------------------------------------------------
 
 
-READ = {"layouts.py: List_of_testing_videos.txt"}  # of a publisher, and only read
+READ = {"layouts.py: List_of_testing_videos.txt", "page.py: base.html"}  # of a publisher, and a template: only read
 
 
 def file_names() -> Iterator[tuple[Path, str]]:
