@@ -1,9 +1,11 @@
 """Extracted faces in a store: copied once, whole, by one process, and as they are there."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -218,6 +220,67 @@ def test_the_store_vanishes_in_the_middle(
     with here(url) as folder:
         assert crops_of(folder) == crops_of(faces)
     assert len(copied) == len(set(copied)) == 3 + len(crop_names(faces))  # none of them twice
+
+
+@pytest.fixture
+def mortal(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """Starts an S3 server of its own process, always at the same place; what was in an earlier one is gone."""
+    import s3fs
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        line = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        started.append(subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                return started[-1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.slow
+def test_the_server_ends_and_comes_back(
+    mortal: Callable[[], subprocess.Popen[bytes]], faces: Path, cache: Path, copied: list[str]
+) -> None:
+    import s3fs
+
+    def filled() -> tuple[subprocess.Popen[bytes], Url]:
+        process = mortal()
+        fs = s3fs.S3FileSystem(use_listings_cache=False)
+        fs.mkdir("some-bucket")
+        return process, upload((fs, "some-bucket"), faces)
+
+    process, url = filled()
+
+    def end() -> None:
+        while len(copied) < 20:
+            time.sleep(0.001)
+        process.kill()
+
+    killer = threading.Thread(target=end)
+    killer.start()
+    with pytest.raises(ResourceError, match=r"cannot be fetched .*what was copied whole is kept"), here(url):
+        pass
+    killer.join()
+    process.wait()
+    assert 20 <= len(copied) < len(crop_names(faces))
+    assert filled()[1] == url
+    with here(url) as folder:
+        assert crops_of(folder) == crops_of(faces)
+    assert len(copied) == len(set(copied)) == 3 + len(crop_names(faces))
 
 
 def test_ctrl_c_keeps_what_was_copied_whole(
