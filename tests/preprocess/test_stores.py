@@ -166,7 +166,7 @@ def test_no_credentials_and_no_server(server: str, tmp_path: Path, monkeypatch: 
 
 
 def test_the_store_s_package_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
+    monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
     with pytest.raises(UsageError, match=r"pip install 'dfpipe\[store\]'"):
         listing(Url("s3://bucket/x"))
 
