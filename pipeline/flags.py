@@ -28,7 +28,7 @@ class _Place(click.ParamType[Any]):
 
 
 PLACE = _Place()
-COPIED = "A place in a store is copied first, to ~/.cache/dfpipe or the folder in DFPIPE_CACHE."
+COPIED = "A place in a store (s3://bucket/faces) is copied first, to ~/.cache/dfpipe or the folder in DFPIPE_CACHE."
 
 
 def faces_here(command: F) -> F:
