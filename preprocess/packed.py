@@ -100,12 +100,11 @@ def _pack_to_store(data: Path, url: Url, shards: dict[str, list[_Sample]]) -> in
         folder = stack.enter_context(scratch_folder())
         ledger = stack.enter_context(contextlib.closing(stored_ledger(url, folder)))
         known = ledger.fingerprints()
-        if not all(name.startswith(f"{SHARDS}/") for name in known):
-            raise UsageError(f"{url} holds something else than packed crops: choose another --out")
+        ledger.check_kind("bytes", url)
         outbox = stack.enter_context(Outbox(url, folder, ledger, (INPUTS, CONFIG, MANIFEST), _SENT_AHEAD))
         if set(known.values()) - {digest, _OTHER}:  # nobody may read that any more, nor go on with it
             remove(url / MANIFEST)
-            ledger.record_all((name, _OTHER, {}) for name in known)
+            ledger.record_all((name, _OTHER, {"bytes": 0}) for name in known)
             outbox.settle()
         for name in known.keys() - shards.keys():
             remove(url / name)

@@ -417,7 +417,7 @@ def test_crops_are_not_packed_over_others(
     before = objects(bucket, url)
     with here(url) as folder, pytest.raises(UsageError, match="another folder"):
         packed.pack(folder, url)
-    with pytest.raises(UsageError, match="holds something else"):
+    with pytest.raises(UsageError, match="results of another dfpipe command"):
         packed.pack(faces, url)
     assert objects(bucket, url) == before
 
