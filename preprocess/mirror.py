@@ -84,7 +84,7 @@ def source_of(folder: Path) -> str:
 def _cache() -> Path:
     """Where copies lie."""
     if named := os.environ.get(VARIABLE):
-        return Path(named)
+        return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfpipe"
 
 
