@@ -23,11 +23,11 @@ from typing import Any
 from dfpipe.config import load_config
 from dfpipe.fetching import run_fetched
 from dfpipe.ledger import LEDGER, Ledger
+from dfpipe.outbox import Outbox, stored_ledger
 from dfpipe.preprocess import merge as room
 from dfpipe.preprocess.cropfiles import crop_bytes
 from dfpipe.preprocess.manifest import read_manifest
 from dfpipe.preprocess.merge import merge
-from dfpipe.preprocess.outbox import Outbox
 from dfpipe.preprocess.packed import pack
 from dfpipe.preprocess.publish import publish
 from dfpipe.store import Url, listing
@@ -139,9 +139,8 @@ def storing(folder: Path, shard: Path, files: int, runs: int) -> None:
 
 def sent(folder: Path, shard: Path, crops: list[Path]) -> None:
     """Crops to the store, and its ledger."""
-    outbox = Outbox(Url("s3://bench/out"), shard)
-    ledger = outbox.open_ledger()
-    with outbox:
+    ledger = stored_ledger(Url("s3://bench/out"), shard)
+    with Outbox(Url("s3://bench/out"), shard, ledger, ()) as outbox:
         for path in crops:
             outbox.send(path)
     ledger.close()

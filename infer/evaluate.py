@@ -31,6 +31,7 @@ from dfpipe.preprocess.crops import resize
 from dfpipe.preprocess.extract import extract
 from dfpipe.preprocess.looks import THUMB, Fault, jpeg_uri, read_crop, sheet
 from dfpipe.preprocess.manifest import MANIFEST, Manifest, read_inputs, read_manifest
+from dfpipe.preprocess.mirror import source_of
 from dfpipe.types import Image
 from dfpipe.workers import Engine
 
@@ -134,7 +135,7 @@ def score_all(detectors: Mapping[str, Detector], data: Path, out: Path, config: 
         tables.append(table)
         told[name] = facts
     about = {
-        "data": str(data),
+        "data": source_of(data),
         "split": _split_of(data, options),
         "aggregate": config.infer.aggregate,
         "min_frames": config.infer.min_frames,
@@ -201,7 +202,7 @@ def faces_and_split(
         log.warning("%s: the crops do not fit: %s", name, note)
     if seen:
         log.warning("%s: %s", name, leaks)
-    facts = {**facts_of(detector), "crops": str(folder), "misfits": odd, "leaks": leaks, "left_out": len(seen)}
+    facts = {**facts_of(detector), "crops": source_of(folder), "misfits": odd, "leaks": leaks, "left_out": len(seen)}
     return without(manifest, seen), [row for row in inputs if row["media_id"] not in seen], split, facts
 
 

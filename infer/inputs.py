@@ -3,7 +3,8 @@
 import glob
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from dfpipe.store import Url, listing, place
 from dfpipe.types import Origin
 
 LIST = "@"  # before the name of a file with a path in each line
+UNKNOWN = ""  # the mark of a file in a store that is not there
+_LISTINGS = 16  # requests to a store at a time; they only wait
 _ZIP_HEAD = b"PK\x03\x04"
 
 
@@ -61,7 +64,7 @@ class Inputs:
 
 def collect(
     words: Iterable[str | Path],
-    skip: Path | None = None,
+    skip: Path | Url | None = None,
     limits: LimitsConfig | None = None,
     scratch: Path | None = None,
 ) -> Inputs:
@@ -70,11 +73,12 @@ def collect(
     A file that is named itself is always judged, even if it is not there: it then gets its own ERROR line. In folders
     (with all folders below them) and zip archives every regular file counts that is named like media or starts like media;
     hidden ones are left alone. A word with `*`, `?` or `[` that is no file is a pattern, where `**` goes through all
-    folders; a word that begins with `@` names a list of paths, one in each line.
+    folders; a word that begins with `@` names a list of paths and places in stores, one in each line.
 
     Args:
         words: Paths, patterns and lists in any mix.
-        skip: A folder that is left out wherever it is met: that of the verdicts, whose pictures must not be judged.
+        skip: A folder, here or in a store, that is left out wherever it is met: that of the verdicts, whose pictures
+            must not be judged.
         limits: What an archive may hold, and what listing one may cost.
         scratch: An empty folder for files of stores, to which each is fetched when its turn comes. Without it, places in
             stores (s3://bucket/folder) are not understood.
@@ -82,53 +86,59 @@ def collect(
     Raises:
         SourceError: Nothing usable, no such place in a store, a pattern without a match, or a list that cannot be read.
     """
-    urls: list[Url] = []
-    words, told = [], list(words)
-    for word in told:
-        where = place(str(word)) if scratch is not None else word
-        if isinstance(where, Url):
-            urls.append(where)
-        else:
-            words.append(where if str(word).startswith("file://") else word)
+    named = [str(word) for word in words]
     found: dict[Upload, None] = {}  # a set that keeps the order
     passed_over: list[str] = []
-    skip = skip.resolve() if skip is not None else None
-    files = [file for word in words for path in _paths(str(word)) for file in _files(path, skip)]
-    for upload, media in contents(files, limits or LimitsConfig()):
-        if media:
-            found[upload] = None
-        else:
-            passed_over.append(str(upload))
-    for upload, media in _stored(urls, scratch) if scratch is not None else ():
+    places = [where for word in named for where in _places(word, stores=scratch is not None)]
+    skipped = skip.resolve() if isinstance(skip, Path) else None
+    files = [file for path in places if isinstance(path, Path) for file in _files(path, skipped)]
+    here = contents(files, limits or LimitsConfig())
+    urls = [url for url in places if isinstance(url, Url)]
+    there = _stored(urls, skip, scratch) if scratch is not None else ()
+    for upload, media in itertools.chain(here, there):
         if media:
             found[upload] = None
         else:
             passed_over.append(str(upload))
     if not found:
-        raise SourceError(f"nothing usable in {', '.join(map(str, told))}: no clip and no picture there")
+        raise SourceError(f"nothing usable in {', '.join(named)}: no clip and no picture there")
     return Inputs(tuple(found), tuple(passed_over))
 
 
-def _stored(urls: Iterable[Url], scratch: Path) -> Iterator[tuple[Upload, bool]]:
+def _stored(urls: Sequence[Url], skip: Path | Url | None, scratch: Path) -> Iterator[tuple[Upload, bool]]:
     """The files below places in stores, each with whether it is to be judged: there, the name alone tells of media."""
     numbers = itertools.count()
-    for url in urls:
-        for name, origin in sorted(listing(url).items()):
+    with ThreadPoolExecutor(_LISTINGS) as threads:
+        found = list(threads.map(_listed, urls))
+    for url, origins in zip(urls, found, strict=True):
+        for name, origin in sorted(origins.items()):
             suffix = os.path.splitext(name)[1].lower()
             named = origin.url == url.text
-            if named or not any(part.startswith(".") for part in name.split("/")):
+            hidden = any(part.startswith(".") for part in name.split("/"))
+            if named or not (hidden or (isinstance(skip, Url) and origin.url.startswith(f"{skip}/"))):
                 media = suffix in MEDIA_SUFFIXES
                 path = scratch / f"{next(numbers)}{suffix if media else ''}"  # a name of ours: theirs may be no file's
                 yield Upload(path, origin=origin), named or media
 
 
-def _paths(word: str) -> list[Path]:
-    """What a word on the command line names."""
+def _listed(url: Url) -> dict[str, Origin]:
+    """The files below a place. One that is named like media and not there is judged, and gets an ERROR that says so."""
+    found = listing(url)
+    if not found and os.path.splitext(url.name)[1].lower() in MEDIA_SUFFIXES:
+        return {url.name: Origin(url.text, 0, UNKNOWN)}
+    return found
+
+
+def _places(word: str, stores: bool) -> list[Path | Url]:
+    """What a word on the command line names. `stores`: whether it may be places in stores."""
     if os.path.lexists(word):  # a name may hold any sign
         return [Path(word)]
-    if word.startswith(LIST):
-        return [path for line in _lines(Path(word[1:])) for path in _matches(line)]
-    return _matches(word)
+    words = _lines(Path(word[1:])) if word.startswith(LIST) else [word]
+    found: list[Path | Url] = []
+    for each in words:
+        where = place(each) if stores else Path(each)
+        found += [where] if isinstance(where, Url) else _matches(str(where))
+    return found
 
 
 def _matches(word: str) -> list[Path]:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from dfpipe import __version__
 from dfpipe.config import to_mapping
 from dfpipe.errors import ConfigError, MediaError
-from dfpipe.files import atomic_folder, sha256_file
+from dfpipe.files import atomic_folder, scratch_folder, sha256_file
 from dfpipe.infer.detector import Detector, Judged
 from dfpipe.infer.drawing import Mark
 from dfpipe.infer.inputs import Upload
@@ -22,6 +23,7 @@ from dfpipe.infer.overlay import OverlayJob, overlay_task, start_overlay
 from dfpipe.infer.report import OVERLAY, PAGE, write_report
 from dfpipe.infer.verdicts import Facts, Line, VerdictFolder, folder_name, to_json
 from dfpipe.names import as_text
+from dfpipe.store import Url
 from dfpipe.types import State
 from dfpipe.workers import Engine, run_all
 
@@ -51,7 +53,7 @@ class Told:
 
 
 def judge_into(
-    detector: Detector, uploads: Iterable[Upload | None], out: Path, options: Options | None = None
+    detector: Detector, uploads: Iterable[Upload | None], out: Path | Url, options: Options | None = None
 ) -> Iterator[Told]:
     """Judges inputs, writes reports, and yields each verdict as it stands in verdicts.jsonl, in any order.
 
@@ -61,13 +63,14 @@ def judge_into(
     Args:
         detector: The model.
         uploads: What to judge; a None in between means "nothing for now".
-        out: Folder of the verdicts.
+        out: Folder of the verdicts. One in a store gets reports as they are made, a copy of the ledger every minute, and
+            the tables at the end.
         options: See `Options`.
 
     Raises:
         UsageError: Another run writes to `out`, or heat-maps cannot be had of this network.
         ConfigError: Unknown state in `redo`.
-        ResourceError: The disk is full; what was judged is kept.
+        ResourceError: The disk is full, or the store takes nothing; what was judged is kept.
     """
     options = options or Options()
     if options.heatmap:
@@ -77,13 +80,17 @@ def judge_into(
     for state in options.redo:
         if state not in set(State):
             raise ConfigError(f"unknown state {state!r} for --redo; there are: {', '.join(State)}")
-    with VerdictFolder(out, settings_of(detector, options)) as folder:
+    with ExitStack() as stack:
+        url = out if isinstance(out, Url) else None
+        place = stack.enter_context(scratch_folder()) / "out" if isinstance(out, Url) else out
+        folder = stack.enter_context(VerdictFolder(place, settings_of(detector, options), url))
         queue = _Queue(folder, options.redo)
         for judged in detector.examine(queue.wanted(uploads), options.engine, options.workers):
             yield from queue.known()
             name = folder_name(judged.verdict.path, judged.verdict.media_sha256)
             line = publish(judged, folder.folder / name, detector, options)
             queue.finish(judged.upload, line)
+            folder.send(name)
             yield Told(line, fresh=True)
         yield from queue.known()
 

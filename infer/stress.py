@@ -26,6 +26,7 @@ from dfpipe.infer.summary import stress_markdown, write_csv
 from dfpipe.preprocess.facefinder import FaceFinder, start_finder, this_finder
 from dfpipe.preprocess.looks import Fault, read_crop, spread_over
 from dfpipe.preprocess.manifest import Manifest
+from dfpipe.preprocess.mirror import source_of
 from dfpipe.preprocess.readers import open_image, open_video
 from dfpipe.preprocess.sampling import pick
 from dfpipe.progress import Progress
@@ -92,7 +93,7 @@ def stress(
         jobs = [job for condition in conditions for job in _jobs(manifest, wanted, *condition)]
         tables = _score(detector, jobs, wanted, config, options)
         about = {
-            "data": str(data),
+            "data": source_of(data),
             "split": split,
             "aggregate": detector.config.aggregate,
             "min_frames": detector.config.min_frames,

@@ -13,14 +13,16 @@ from types import TracebackType
 from typing import Any
 
 from dfpipe import __version__
-from dfpipe.errors import UsageError
+from dfpipe.errors import ResourceError, UsageError
 from dfpipe.files import atomic_file, disk_errors, locked, stamp, sweep
-from dfpipe.infer.inputs import Upload
-from dfpipe.ledger import Ledger
+from dfpipe.infer.inputs import UNKNOWN, Upload
+from dfpipe.ledger import LEDGER, Ledger
 from dfpipe.names import as_cell, as_text
+from dfpipe.outbox import Outbox
+from dfpipe.store import Url, get
 from dfpipe.types import FaceBox, FrameScore, PersonVerdict, Segment, State, Verdict, VideoInfo
 
-JSONL, CSV, LEDGER = "verdicts.jsonl", "verdicts.csv", "ledger.sqlite"
+JSONL, CSV = "verdicts.jsonl", "verdicts.csv"
 DECIMALS = 4  # of probabilities and times: more would claim a precision that is not there
 STEM_CHARS = 40  # of a file's name in the name of its folder
 _CSV_FIELDS = (
@@ -123,9 +125,9 @@ class Facts:
 
     @classmethod
     def of(cls, upload: Upload) -> "Facts | None":
-        """None where the file system gives none; such a file is always tried again."""
+        """None where file system or store give none; such a file is always tried again."""
         if upload.origin is not None:
-            return cls(upload.origin.size, upload.origin.stamp)
+            return cls(upload.origin.size, upload.origin.stamp) if upload.origin.stamp != UNKNOWN else None
         try:
             stat = upload.path.stat()
         except OSError:
@@ -142,31 +144,39 @@ class VerdictFolder:
     Args:
         folder: Held by this run until it is left.
         settings: Whatever shapes verdicts, as one text: what was judged with other settings is judged anew.
+        url: A place in a store where all of it is to be, and may be of an earlier run; `folder` is then empty at first.
 
     Raises:
         UsageError: Another run holds it, it cannot be written, or it holds verdicts that are not in a ledger.
+        ResourceError: The store does not give what is there, or takes nothing.
     """
 
-    def __init__(self, folder: Path, settings: str) -> None:
+    def __init__(self, folder: Path, settings: str, url: Url | None = None) -> None:
         self.folder = folder
+        self._url = url
+        self._outbox: Outbox | None = None
         self._settings = hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def __enter__(self) -> "VerdictFolder":
         with ExitStack() as stack:
             stack.enter_context(locked(self.folder))
             sweep(self.folder)
+            if self._url is not None and not get(self._url / LEDGER, self.folder / LEDGER):
+                get(self._url / JSONL, self.folder / JSONL)
             if (self.folder / JSONL).exists() and not (self.folder / LEDGER).exists():
-                raise UsageError(
-                    f"{self.folder / JSONL} has no {LEDGER} beside it and would be overwritten: choose another --out"
-                )
+                lonely = (self._url or self.folder) / JSONL
+                raise UsageError(f"{lonely} has no {LEDGER} beside it and would be overwritten: choose another --out")
             self._ledger = Ledger(self.folder / LEDGER)
             stack.callback(self._ledger.close)
+            self._ledger.check_kind("verdict", self._url or self.folder)
             self._prints = self._ledger.fingerprints()
             self._by_content = {
                 content: key for key, print_ in self._prints.items() if (content := self._content(print_)) is not None
             }
             self._sizes = {size for size, _ in self._by_content}
             self._write_tables()
+            if self._url is not None:
+                self._outbox = stack.enter_context(Outbox(self._url, self.folder, self._ledger, (JSONL, CSV)))
             with disk_errors(self.folder):
                 self._file = (self.folder / JSONL).open("a", encoding="utf-8")
             stack.callback(self._file.close)
@@ -178,6 +188,8 @@ class VerdictFolder:
     ) -> None:
         with self._stack:
             self._write_tables()
+            if self._outbox is not None and not isinstance(error, ResourceError):
+                self._outbox.publish()
 
     def line(self, key: str) -> Line | None:
         """The verdict of an input."""
@@ -195,7 +207,8 @@ class VerdictFolder:
     def _state(self, key: str) -> State | None:
         """How an input ended, if its report is still there."""
         state, report = self._ledger.values(key, "state", "report") or (None, None)
-        return State(state) if state is not None and (not report or isfile(f"{self.folder}/{report}")) else None
+        there = not report or self._outbox is not None or isfile(f"{self.folder}/{report}")
+        return State(state) if state is not None and there else None
 
     def may_be_known(self, facts: Facts) -> bool:
         """Whether it is worth hashing a file: whether any of its size was judged."""
@@ -222,6 +235,15 @@ class VerdictFolder:
         with disk_errors(self.folder):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
+
+    def send(self, name: str) -> None:
+        """Sends the folder of an input whose verdict is written down to the store, if there is one.
+
+        Raises:
+            ResourceError: The store does not take it, or did not take earlier ones.
+        """
+        if self._outbox is not None:
+            self._outbox.send(self.folder / name)
 
     def _content(self, print_: str) -> tuple[int, str] | None:
         settings, *rest = print_.split("|")

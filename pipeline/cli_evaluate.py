@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dfpipe.flags import DATA, PATH, device_flag, json_flag, running, settings, voice
+from dfpipe.flags import DATA, PATH, data_flag, device_flag, faces_here, json_flag, running, settings, voice
 
 EVALUATION, STRESS = Path("evaluation"), Path("stress")
 SPLIT = click.option(
@@ -29,7 +29,7 @@ RECORD = click.option("--record", is_flag=True, help="Write the figures into the
 
 @click.command()
 @click.argument("models", nargs=-1, type=PATH, metavar="[MODEL]...")
-@click.option("--data", type=PATH, help=f"Extracted faces, clips or stills.  [default: {DATA}]")
+@data_flag("Extracted faces; clips and stills too if they are here.", str(DATA))
 @click.option("--scores", type=PATH, metavar="FILE", help="Measure this table of scores again; needs no model.")
 @click.option("--out", type=PATH, default=EVALUATION, show_default=True, help="Page, pictures, figures, scores.")
 @SPLIT
@@ -44,6 +44,7 @@ RECORD = click.option("--record", is_flag=True, help="Write the figures into the
 @json_flag
 @voice
 @settings
+@faces_here
 def evaluate(
     models: tuple[Path, ...],
     data: Path | None,
@@ -97,7 +98,7 @@ def evaluate(
 
 @click.command()
 @click.argument("model", type=PATH, metavar="MODEL")
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
+@data_flag()
 @click.option("--split", default="validation", show_default=True, help="What to fit on; train and test are refused.")
 @click.option("--out", type=PATH, metavar="FILE", help="Model file to write.  [default: MODEL itself]")
 @click.option("--method", default="platt", show_default=True, help="platt, temperature or isotonic.")
@@ -116,6 +117,7 @@ def evaluate(
 @json_flag
 @voice
 @settings
+@faces_here
 def calibrate(
     model: Path,
     data: Path,
@@ -182,7 +184,7 @@ def calibrate(
 
 @click.command()
 @click.argument("model", type=PATH, metavar="MODEL")
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Extracted faces, clips or stills.")
+@data_flag("Extracted faces; clips and stills too if they are here.")
 @click.option("--out", type=PATH, default=STRESS, show_default=True, help="Page, charts, figures, scores.")
 @SPLIT
 @click.option("--only", default="", metavar="NAMES", help="Some of crf,downscale,blur,jpeg,noise,dark,bright,fps.")
@@ -196,6 +198,7 @@ def calibrate(
 @json_flag
 @voice
 @settings
+@faces_here
 def stress(
     model: Path,
     data: Path,

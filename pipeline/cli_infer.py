@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from dfpipe.errors import InputsFailed
-from dfpipe.flags import PATH, VERDICTS, device_flag, json_flag, running, settings, voice
+from dfpipe.flags import PATH, PLACE, VERDICTS, device_flag, json_flag, running, settings, voice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,7 +21,6 @@ def judging(command: F) -> F:
     """The flags that infer and watch share."""
     for flag in reversed(
         [
-            click.option("--out", type=PATH, default=VERDICTS, show_default=True, help="Verdicts and reports."),
             click.option(
                 "--model",
                 "models",
@@ -47,15 +46,23 @@ def judging(command: F) -> F:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--out",
+    type=PLACE,
+    metavar="DIR|URL",
+    default=str(VERDICTS),
+    show_default=True,
+    help="Verdicts and reports, here or in a store.",
+)
 @judging
-def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> None:
+def infer(paths: tuple[str, ...], out: Any, as_json: bool, **flags: Any) -> None:
     """Judge clips, stills and whole folders: FAKE, REAL, UNCERTAIN or NO_FACE.
 
     PATH is a file, a folder, a zip archive, a pattern in quotes ('*.mp4',
     'a/**/*.mov'), a place in a store (s3://bucket/folder) or @list.txt with a
-    path in each line, in any mix. Each input
+    path or URL in each line, in any mix. Each input
     gets a line in verdicts.jsonl and verdicts.csv and a report for a person who
-    checks it. A verdict is evidence, not proof. A file that cannot be read gets
+    checks it, in the folder or store of --out. A verdict is evidence, not proof. A file that cannot be read gets
     an ERROR and no number; the others go on. What was judged before with the
     same model and settings is not opened again.
 
@@ -63,6 +70,7 @@ def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> Non
     Example:
       dfpipe infer clip.mp4 uploads/ --out verdicts
       dfpipe infer '@list.txt' --overlay --heatmap
+      dfpipe infer s3://media/new --out s3://media/verdicts
     """
     from dfpipe.files import scratch_folder
     from dfpipe.infer.inputs import collect
@@ -80,6 +88,7 @@ def infer(paths: tuple[str, ...], out: Path, as_json: bool, **flags: Any) -> Non
 
 @click.command()
 @click.argument("inbox", type=PATH, metavar="INBOX")
+@click.option("--out", type=PATH, default=VERDICTS, show_default=True, help="Verdicts and reports.")
 @judging
 @click.option("--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two looks.")
 @click.option(
@@ -154,7 +163,7 @@ def _tell_passed_over(names: tuple[str, ...]) -> None:
 
 
 def _judge(
-    detector: Any, uploads: Iterable[Any], out: Path, as_json: bool, flags: dict[str, Any], total: int | None
+    detector: Any, uploads: Iterable[Any], out: Any, as_json: bool, flags: dict[str, Any], total: int | None
 ) -> Counter[str]:
     """Judges, and prints each verdict as it comes. Returns how often each was given."""
     from dfpipe.infer.judging import Options, judge_into

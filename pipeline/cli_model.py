@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dfpipe.flags import PATH, json_flag, voice
+from dfpipe.flags import PATH, data_flag, faces_here, json_flag, voice
 
 WIDTH, MARGIN = 80, 15  # columns: of a line, and before its value, so that a SHA-256 fits
 
@@ -156,9 +156,10 @@ def _triple(values: Any) -> str:
 @model.command()
 @click.argument("file", type=PATH)
 @click.option("--onnx", "out", type=PATH, required=True, metavar="OUT.onnx", help="File to write.")
-@click.option("--data", type=PATH, metavar="DIR", help="Extracted faces to check with.  [default: random pictures]")
+@data_flag("Extracted faces to check with.", "random pictures")
 @json_flag
 @voice
+@faces_here
 def export(file: Path, out: Path, data: Path | None, as_json: bool) -> None:
     """Write a model for other runtimes, and check that it gives the same.
 
@@ -209,9 +210,10 @@ def average(files: tuple[Path, ...], out: Path) -> None:
 @click.option("--out", type=PATH, required=True, metavar="FILE", help="Model file to write.")
 @click.option("--name", default="", help="What it is called from now on.  [default: as before]")
 @click.option("--licence", default="", metavar="TEXT", help="Of the weights, for the model card.")
-@click.option("--data", type=PATH, metavar="DIR", help="Extracted faces to compare on.  [default: random pictures]")
+@data_flag("Extracted faces to compare on.", "random pictures")
 @json_flag
 @voice
+@faces_here
 def pack(file: Path, out: Path, name: str, licence: str, data: Path | None, as_json: bool) -> None:
     """Write a model file of half the size, to be handed on.
 

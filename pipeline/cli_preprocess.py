@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dfpipe.errors import InputsFailed
-from dfpipe.flags import DATA, PATH, PLACE, json_flag, running, settings, voice
+from dfpipe.flags import DATA, PATH, PLACE, faces_here, json_flag, running, settings, voice
 
 
 def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -83,7 +84,8 @@ def extract(
     earlier run finished is not opened again. With --shard, each machine works
     on a part of the inputs; 'dfpipe merge' joins the parts.
 
-    A URL is a folder in a store, as s3://bucket/folder; credentials are taken
+    A URL is a folder in a store, as s3://bucket/folder, and may also stand in
+    the column path of a list (.csv, .parquet); credentials are taken
     from where the store's own tools take them. Inputs are copied here when
     their turn comes, a few at a time. A store has no lock: one run at a time
     may write to a place there.
@@ -115,17 +117,25 @@ def extract(
 
 @click.command()
 @click.argument("shards", nargs=-1, required=True, type=PLACE, metavar="SHARD...")
-@click.option("--out", type=PATH, default=DATA, show_default=True, help="The whole: crops, manifest, states.")
+@click.option(
+    "--out",
+    type=PLACE,
+    metavar="DIR|URL",
+    default=str(DATA),
+    show_default=True,
+    help="The whole: crops, manifest, states.",
+)
 @json_flag
 @voice
-def merge(shards: tuple[Any, ...], out: Path, as_json: bool) -> None:
+def merge(shards: tuple[Any, ...], out: Any, as_json: bool) -> None:
     """Join the folders of 'dfpipe extract --shard I/N' into one.
 
     The result is what one run without shards would have written: splits and
     folds are given over all inputs together. Crops are linked, or copied where
     links cannot be. Folders of different settings, and inputs that two folders
     tell different things of, are refused. Stopped, it goes on when started
-    again; further shards can be merged into the same folder later.
+    again; further shards can be merged into the same folder later. Shards and
+    the whole may lie here or in a store.
 
     As an array job of SLURM, extract.sh being:
 
@@ -156,11 +166,12 @@ def merge(shards: tuple[Any, ...], out: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
-@click.option("--out", type=PATH, required=True, help="Tar files, manifest, states.")
+@click.argument("data", type=PLACE, default=str(DATA), metavar="[DIR|URL]")
+@click.option("--out", type=PLACE, metavar="DIR|URL", required=True, help="Tar files, manifest, states.")
 @click.option("--shard-mb", type=click.IntRange(1), default=256, show_default=True, help="Size of a tar file at most.")
 @voice
-def pack(data: Path, out: Path, shard_mb: int) -> None:
+@faces_here
+def pack(data: Path, out: Any, shard_mb: int) -> None:
     """Put the crops of a folder into a few large tar files.
 
     For shared disks and stores, where millions of small files are slow. The
@@ -171,34 +182,38 @@ def pack(data: Path, out: Path, shard_mb: int) -> None:
     \b
     Example:
       dfpipe pack data/faces --out data/packed
+      dfpipe pack data/faces --out s3://media/packed
       dfpipe train --data data/packed
     """
     from dfpipe.preprocess.packed import pack as run
 
     done = run(data, out, shard_mb)
     click.echo(f"{done.crops} crops in {done.shards} tar files, {done.bytes / 1e6:.1f} MB, written to {out}")
-    click.echo(f"next: dfpipe train --data {out}")
+    click.echo(f"next: dfpipe train --data {shlex.quote(str(out))}")
 
 
 @click.command()
-@click.argument("data", type=PATH, default=DATA, metavar="[DIR]")
-@click.option("--out", type=PATH, help="Page, charts and numbers.  [default: explore/ in DIR]")
+@click.argument("data", type=PLACE, default=str(DATA), metavar="[DIR|URL]")
+@click.option("--out", type=PATH, help="Page, charts and numbers.  [default: explore/ in DIR, or here for a URL]")
 @click.option("--sample", type=click.IntRange(1), default=4000, show_default=True, help="Crops to look at closely.")
 @json_flag
 @voice
-def explore(data: Path, out: Path | None, sample: int, as_json: bool) -> None:
+def explore(data: Any, out: Path | None, sample: int, as_json: bool) -> None:
     """Show what extracted faces look like: one page with charts and samples.
 
     Counts per split, label, method and dataset; face sizes, brightness and
-    sharpness; contact sheets; and candidates for duplicates across splits.
+    sharpness; contact sheets; and candidates for duplicates across splits. Of
+    faces in a store (s3://bucket/folder) a copy is made first, as for train.
 
     \b
     Example:
       dfpipe explore data/faces
     """
     from dfpipe.preprocess.explore import explore as run
+    from dfpipe.preprocess.mirror import here
 
-    done = run(data, out or data / "explore", sample=sample)
+    with here(data) as folder:
+        done = run(folder, out or (data / "explore" if folder is data else Path("explore")), sample=sample)
     if as_json:
         click.echo(done.summary.read_text(encoding="utf-8"))
         return
@@ -230,10 +245,7 @@ def _extract_text(summary: Any) -> str:
         mix = ", ".join(f"{count} {label}" for label, count in sorted(labels.items())) or "none"
         lines.append(f"{split:<12} {sum(labels.values()):>7} crops   ({mix})")
     lines.append(f"written to {summary.out}")
-    if isinstance(summary.out, Path):
-        lines.append(f"next: dfpipe train{'' if summary.out == DATA else f' --data {summary.out}'}")
-    else:
-        lines.append(f"next: dfpipe merge {summary.out} --out {DATA}, which copies it here, and dfpipe train")
+    lines.append(f"next: dfpipe train{'' if summary.out == DATA else f' --data {shlex.quote(str(summary.out))}'}")
     return "\n".join(lines)
 
 

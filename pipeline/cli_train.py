@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dfpipe.flags import DATA, PATH, RUNS, device_flag, json_flag, settings, voice
+from dfpipe.flags import DATA, PATH, RUNS, data_flag, device_flag, faces_here, json_flag, settings, voice
 
 
 @click.command()
@@ -48,7 +48,7 @@ def _epochs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 
 
 @click.command()
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
+@data_flag()
 @click.option("--out", type=PATH, default=RUNS, show_default=True, help="The run gets a folder of its own in it.")
 @click.option(
     "--resume", type=PATH, metavar="RUN", help="Go on with a run that was killed; its config and data are used."
@@ -61,6 +61,7 @@ def _epochs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @json_flag
 @voice
 @settings
+@faces_here
 def train(
     data: Path,
     out: Path,
@@ -81,6 +82,7 @@ def train(
     \b
     Example:
       dfpipe train --data data/faces --config resnet50_ce --set train.epochs=3
+      dfpipe train --data s3://media/packed
     """
     from dfpipe.train import loop
 
@@ -132,7 +134,7 @@ def _train_text(done: Any, out: Path) -> str:
 
 
 @click.command()
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
+@data_flag()
 @click.option("--out", type=PATH, default=RUNS, show_default=True, help="It gets a folder of its own in it.")
 @click.option("--folds", type=click.IntRange(2), default=3, show_default=True, help="How many.")
 @click.option("--resume", type=PATH, metavar="DIR", help="Go on with one that was killed; finished folds stay.")
@@ -140,6 +142,7 @@ def _train_text(done: Any, out: Path) -> str:
 @json_flag
 @voice
 @settings
+@faces_here
 def crossval(
     data: Path, out: Path, folds: int, resume: Path | None, device: str, as_json: bool, config: Any, recipe: str
 ) -> None:
@@ -169,7 +172,7 @@ def crossval(
 
 
 @click.command()
-@click.option("--data", type=PATH, default=DATA, show_default=True, help="Folder that 'dfpipe extract' wrote.")
+@data_flag()
 @click.option("--out", type=PATH, help="The study's own folder; goes on there.  [default: runs/tune-NAME]")
 @click.option("--trials", type=click.IntRange(1), required=True, help="How many in all; a study goes on to reach them.")
 @click.option(
@@ -183,6 +186,7 @@ def crossval(
 @json_flag
 @voice
 @settings
+@faces_here
 def tune(
     data: Path,
     out: Path | None,
@@ -206,6 +210,7 @@ def tune(
       dfpipe tune --trials 30 --param train.learning_rate=1e-4..1e-2:log
                   --param train.augment=light,strong
     """
+    from dfpipe.preprocess.mirror import source_of
     from dfpipe.train import tune as room
     from dfpipe.train.trialreport import text
 
@@ -216,7 +221,7 @@ def tune(
         click.echo(json.dumps({"config": str(done.config), "best": done.best, "trials": done.trials}))
         return
     click.echo("\n".join([*text(done.trials, done.keys, config.train.monitor), f"trials: {folder / room.TABLE}"]))
-    known = {"recipe": str(done.config), "data": str(data.resolve())}
+    known = {"recipe": str(done.config), "data": source_of(data.resolve())}
     click.echo(f"next:   dfpipe train{_flags_of(known)}")
 
 
@@ -228,7 +233,7 @@ def _check_alone() -> None:
 def _flags_of(known: Any) -> str:
     """What a training needs to be the same as one of a cross-validation."""
     config = "" if known["recipe"] == "default" else f" --config {shlex.quote(known['recipe'])}"
-    return config + ("" if Path(known["data"]) == DATA.resolve() else f" --data {shlex.quote(known['data'])}")
+    return config + ("" if known["data"] == str(DATA.resolve()) else f" --data {shlex.quote(known['data'])}")
 
 
 COMMANDS = (recipes, train, crossval, tune)

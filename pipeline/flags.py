@@ -28,6 +28,43 @@ class _Place(click.ParamType[Any]):
 
 
 PLACE = _Place()
+COPIED = "A place in a store (s3://bucket/faces) is copied first, to ~/.cache/dfpipe or the folder in DFPIPE_CACHE."
+
+
+def faces_here(command: F) -> F:
+    """A place in a store that comes as `data` goes on as the folder here to which its faces are copied.
+
+    Next to the command, so that nothing is copied before all else that was typed is understood.
+    """
+
+    @functools.wraps(command)
+    def wrapped(data: Any, **rest: Any) -> Any:
+        from dfpipe.store import Url
+
+        if not isinstance(data, Url):
+            return command(data=data, **rest)
+        from dfpipe.preprocess.mirror import here
+
+        with here(data) as folder:
+            return command(data=folder, **rest)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def data_flag(what: str = "Folder that 'dfpipe extract' wrote.", otherwise: str = "") -> Callable[[F], F]:
+    """--data: extracted faces here or in a store; arrives as `data`, see `faces_here`.
+
+    Args:
+        what: They are for.
+        otherwise: What is taken where none are named, in words; `data` is then None. By default `DATA`.
+    """
+    return click.option(
+        "--data",
+        type=PLACE,
+        metavar="DIR|URL",
+        default=None if otherwise else str(DATA),
+        help=f"{what} {COPIED}  [default: {otherwise or DATA}]",
+    )
 
 
 def settings(command: F) -> F:

@@ -20,6 +20,9 @@ from dfpipe.files import atomic_file, disk_errors
 from dfpipe.types import Origin
 
 RANGE_BYTES = 16 << 20  # read at once: a second of a fast line, so that a request's 50 ms do not count; held in memory
+REQUESTS = 64  # open at a time at most: more than any part of dfpipe has threads for them
+# What drivers are told: S3's own limit is 10 (botocore's max_pool_connections), and the others would wait in line.
+_DRIVER: Mapping[str, Mapping[str, Any]] = {"s3": {"config_kwargs": {"max_pool_connections": REQUESTS}}}
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
 _MARKS = (
     "ETag",
@@ -77,7 +80,7 @@ def listing(url: Url) -> dict[str, Origin]:
 
 
 def fetch(origin: Origin, path: Path, limits: LimitsConfig, stop: Event | None = None) -> None:
-    """Copies a file to `path`, in ranges, and never more than its listed size.
+    """Copies a file to `path` as `copy` does, if it is not too large, and sees that it is still the one that was listed.
 
     Args:
         origin: The file, as it was listed.
@@ -92,6 +95,28 @@ def fetch(origin: Origin, path: Path, limits: LimitsConfig, stop: Event | None =
     """
     if origin.size > limits.file_gb * 1e9:
         raise TooLargeMedia(f"a file of {origin.size / 1e9:.3g} GB is over {limits.named('file_gb')}")
+    copy(origin, path, stop)
+    fs, root = _opened(Url(origin.url))
+    with _told("cannot be fetched", UnreadableMedia, "run again"):
+        now = fs.info(root)
+    if (int(now["size"] or 0), _stamp(now)) != (origin.size, origin.stamp):
+        raise UnreadableMedia("was changed since it was listed: run again")
+
+
+def copy(origin: Origin, path: Path, stop: Event | None = None) -> None:
+    """Copies a file to `path`, in ranges, and never more than its listed size.
+
+    Whether it has become another file of the same size, `listing` tells afterwards, for a thousand files at a request.
+
+    Args:
+        origin: The file, as it was listed.
+        path: Where to; what is there is overwritten.
+        stop: Ends it between two ranges when set.
+
+    Raises:
+        UnreadableMedia: It cannot be had, or is of another size.
+        ResourceError: The disk of `path` is full.
+    """
     fs, root = _opened(Url(origin.url))
     with disk_errors(path.parent), path.open("wb") as file:
         for start in range(0, origin.size, RANGE_BYTES):
@@ -103,10 +128,6 @@ def fetch(origin: Origin, path: Path, limits: LimitsConfig, stop: Event | None =
             if len(data) != end - start:
                 raise UnreadableMedia("was changed while it was fetched: run again")
             file.write(data)
-    with _told("cannot be fetched", UnreadableMedia, "run again"):
-        now = fs.info(root)
-    if (int(now["size"] or 0), _stamp(now)) != (origin.size, origin.stamp):
-        raise UnreadableMedia("was changed since it was listed: run again")
 
 
 def get(url: Url, path: Path) -> bool:
@@ -137,6 +158,18 @@ def put(path: Path, url: Url) -> None:
         fs.put_file(str(path), root)
 
 
+def remove(url: Url) -> None:
+    """Removes a file that dfpipe wrote, if it is there.
+
+    Raises:
+        ResourceError: The store does not let it go.
+    """
+    fs, root = _opened(url)
+    with _told(f"{url} cannot be removed", ResourceError, "check the credentials and the network, and run again"):
+        if fs.exists(root):
+            fs.rm_file(root)
+
+
 def _opened(url: Url) -> tuple[Any, str]:
     """The driver, which keeps no listings: it must see when a file changes; and the place as it spells it."""
     try:
@@ -144,7 +177,8 @@ def _opened(url: Url) -> tuple[Any, str]:
     except ImportError as error:
         raise UsageError(f"{url} is read with fsspec: pip install 'dfpipe[store]'") from error
     try:
-        fs, root = url_to_fs(url.text, use_listings_cache=False)
+        kind = url.text.partition("://")[0].lower()
+        fs, root = url_to_fs(url.text, use_listings_cache=False, **_DRIVER.get(kind, {}))
     except ImportError as error:
         raise UsageError(f"{url}: {error}; for S3 pip install 'dfpipe[store]'") from error
     except ValueError as error:

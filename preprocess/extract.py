@@ -18,12 +18,12 @@ from dfpipe.fetching import run_fetched
 from dfpipe.files import TEMPORARY, disk_errors, locked, replace_durably, scratch_folder, sha256_file, sweep
 from dfpipe.ledger import LEDGER, Ledger
 from dfpipe.names import as_text
+from dfpipe.outbox import Outbox, stored_ledger
 from dfpipe.preprocess.archives import read_member
 from dfpipe.preprocess.crops import encode_jpeg, encode_png
 from dfpipe.preprocess.facefinder import FoundFaces, this_finder
 from dfpipe.preprocess.jobs import Job, finder_setup, jobs_of, note_inputs, scan_all, unfinished
-from dfpipe.preprocess.outbox import Outbox
-from dfpipe.preprocess.publish import Summary, publish
+from dfpipe.preprocess.publish import TABLES, Summary, publish
 from dfpipe.preprocess.readers import check_size
 from dfpipe.progress import Progress
 from dfpipe.store import Url, get
@@ -82,11 +82,10 @@ def extract(
         folder = scratch / "out" if isinstance(out, Url) else out
         stack.enter_context(locked(folder))
         sweep(folder)
-        outbox = Outbox(out, folder) if isinstance(out, Url) else None
-        ledger = outbox.open_ledger() if outbox is not None else Ledger(folder / LEDGER)
+        ledger = stored_ledger(out, folder) if isinstance(out, Url) else Ledger(folder / LEDGER)
         stack.callback(ledger.close)
-        if outbox is not None:
-            stack.enter_context(outbox)
+        ledger.check_kind("crop_rows", out)
+        outbox = stack.enter_context(Outbox(out, folder, ledger, TABLES)) if isinstance(out, Url) else None
         jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
         if shard != (1, 1):
             note_inputs(sources, limit, ledger)

@@ -17,7 +17,7 @@ from dfpipe.fetching import run_fetched
 from dfpipe.ledger import Ledger
 from dfpipe.names import as_text
 from dfpipe.preprocess.facefinder import crop_scale_task, setup_of, typical_crop_scale
-from dfpipe.preprocess.remote import scan_url
+from dfpipe.preprocess.remote import located, scan_url
 from dfpipe.preprocess.sources import Source, scan
 from dfpipe.store import Url
 from dfpipe.types import MediaItem, Origin, State
@@ -69,12 +69,12 @@ def scan_all(
         raise SourceError("nothing to extract: name at least one folder with --videos or --images")
     sources = []
     for number, (kind, root) in enumerate(named):
+        place = scratch / str(number)
+        place.mkdir()
         if isinstance(root, Url):
-            place = scratch / str(number)
-            place.mkdir()
             sources += scan_url(root, kind, limits, place)
         else:
-            sources += scan(root, kind, limits)
+            sources += located(scan(root, kind, limits), place)
     seen: dict[str, Path] = {}
     for source in sources:
         for item in source.items:

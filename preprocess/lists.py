@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from dfpipe.errors import SourceError
 from dfpipe.preprocess.groups import default_group
 from dfpipe.preprocess.tree import SUFFIXES, Found, some
-from dfpipe.types import Label, MediaItem
+from dfpipe.store import Url, place
+from dfpipe.types import Label, MediaItem, Origin
 
 MAX_LIST_BYTES = 1 << 29  # DeepfakeBench's largest list, all of FaceForensics++ with masks, has some 10^8 bytes
 LABELS = {  # names of folders
@@ -66,7 +67,8 @@ def read_json(path: Path) -> Any:
 def table(path: Path, kind: str) -> list[Found]:
     """A CSV or parquet list: columns path and label, perhaps group, split, method and dataset.
 
-    Paths are relative to the list's folder; absolute ones are taken as they are, for the list is the user's own word.
+    Paths are relative to the list's folder; absolute ones, and places in stores, are taken as they are, for the list is the
+    user's own word. What lies in a store is not looked for here: its items have an origin of no size.
     Rows of a CSV are counted as a spreadsheet does, with the header as row 1; rows of a parquet file from 1.
 
     Raises:
@@ -92,7 +94,7 @@ def table(path: Path, kind: str) -> list[Found]:
                     f"{path.name}, row {number}: {item.name!r} stands above with the other label; remove one"
                 )
             twice.append(item.name)
-        elif os.path.isfile(item.path):
+        elif item.origin is not None or os.path.isfile(item.path):
             items[item.dataset].append(item)
         else:
             missing[item.dataset].append(item.name)
@@ -119,7 +121,9 @@ def _row_item(path: Path, row: Mapping[str, Any], where: str) -> MediaItem:
     split = SPLITS.get(cell.get("split", "").lower())
     if split is None and cell.get("split"):
         raise SourceError(f"{where}: split {cell['split']!r} is none of train, validation, test")
-    name = os.path.normpath(cell["path"].replace("\\", "/"))  # lists written on Windows
+    spot = place(cell["path"])
+    origin = Origin(spot.text, 0, "") if isinstance(spot, Url) else None
+    name = os.path.normpath(str(spot).replace("\\", "/")) if origin is None else origin.url  # lists written on Windows
     if name in (".", ".."):
         raise SourceError(f"{where}: path {cell['path']!r} is a folder; name a file")
     return MediaItem(
@@ -130,6 +134,7 @@ def _row_item(path: Path, row: Mapping[str, Any], where: str) -> MediaItem:
         method=cell.get("method", ""),
         group=cell.get("group") or default_group(name, split),
         split=split,
+        origin=origin,
     )
 
 

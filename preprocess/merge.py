@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ import yaml
 
 from dfpipe.config import Config, load_config
 from dfpipe.errors import ConfigError, DataError, SourceError
-from dfpipe.files import TEMPORARY, atomic_file, disk_errors, locked, sweep
+from dfpipe.files import TEMPORARY, atomic_file, disk_errors, locked, scratch_folder, sweep
 from dfpipe.ledger import LEDGER, Ledger
+from dfpipe.outbox import Outbox
 from dfpipe.preprocess.jobs import noted_inputs
 from dfpipe.preprocess.manifest import CONFIG
-from dfpipe.preprocess.publish import MISSING, Summary, publish
+from dfpipe.preprocess.publish import MISSING, TABLES, Summary, publish
 from dfpipe.preprocess.tree import some
-from dfpipe.store import Url, get
+from dfpipe.store import Url, get, put
 
 _FETCHES = 16  # crops at a time from a store; they only wait
 _OF_THE_RUN = ("seconds", "path")  # what of an input's row may differ between two machines that found the same
@@ -36,7 +37,7 @@ class Merged:
     absent: tuple[str, ...]  # inputs that the shards knew of and none of them has
 
 
-def merge(places: Sequence[Path | Url], out: Path) -> Merged:
+def merge(places: Sequence[Path | Url], out: Path | Url) -> Merged:
     """Puts the inputs and crops of all shards into `out` and writes the tables anew.
 
     Crops are hard links where the file system allows it, else copies; the shards are not changed and can be deleted. A
@@ -44,28 +45,34 @@ def merge(places: Sequence[Path | Url], out: Path) -> Merged:
 
     Args:
         places: Output folders of finished extractions, here or in a store; one that was merged before is as good.
-        out: Output folder. What it holds already of a shard's inputs is replaced by what the shard has.
+        out: Output folder, here or in a store. What it holds already of a shard's inputs is replaced by what the shard
+            has.
 
     Raises:
         SourceError: A folder holds no finished extraction.
         ConfigError: Two of them were made with different settings; the message says in what they differ.
         DataError: An input is in two of them with different content or outcome.
         LeakError: The publisher's splits share a source.
-        ResourceError: Disk full; finished inputs stay valid.
+        ResourceError: Disk full, or a store gives or takes nothing; finished inputs stay valid.
         UsageError: Another run is writing to one of the folders.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(out))
-        sweep(out)
-        shards = [_shard(stack, place, out) for place in dict.fromkeys(places) if _is_other(place, out)]
-        here = _Shard(out, out)
-        if (out / LEDGER).is_file():
+        folder = stack.enter_context(scratch_folder()) / "out" if isinstance(out, Url) else out
+        stack.enter_context(locked(folder))
+        sweep(folder)
+        shards = [_shard(stack, place, folder) for place in dict.fromkeys(places) if _is_other(place, out)]
+        here = _Shard(out, folder)
+        if isinstance(out, Url):
+            here.fetch(out)
+        if (folder / LEDGER).is_file():
             here.check()  # a merge writes the settings first
-        whole = [*([here] if (out / CONFIG).is_file() else []), *shards]
+        whole = [*([here] if (folder / CONFIG).is_file() else []), *shards]
         config = _common_config(whole)
-        if not (out / CONFIG).is_file():  # before anything else: a merge that is stopped keeps them
-            with atomic_file(out / CONFIG) as temporary:
+        if not (folder / CONFIG).is_file():  # before anything else: a merge that is stopped keeps them
+            with atomic_file(folder / CONFIG) as temporary:
                 temporary.write_bytes((whole[0].folder / CONFIG).read_bytes())
+            if isinstance(out, Url):
+                put(folder / CONFIG, out / CONFIG)
         ledgers = {shard: _opened(stack, shard) for shard in shards}
         for shard, ledger in ledgers.items():
             if ledger.published is None:
@@ -74,13 +81,16 @@ def merge(places: Sequence[Path | Url], out: Path) -> Merged:
                 )
         merged = _opened(stack, here)
         before = len(merged.fingerprints())
-        _check_twice(ledgers, out, merged)
+        _check_twice(ledgers, here, merged)
+        outbox = stack.enter_context(Outbox(out, folder, merged, TABLES)) if isinstance(out, Url) else None
         for shard, ledger in ledgers.items():
-            _take(shard, ledger, out, merged)
+            _take(shard, ledger, folder, merged, outbox)
         keys = list(merged.fingerprints())
         absent = tuple(sorted(noted_inputs([merged, *ledgers.values()]).difference(keys)))
-        summary = publish(merged, _missing(whole), (), keys, before, out, config)
-        return Merged(summary, len(shards), absent)
+        summary = publish(merged, _missing(whole), (), keys, before, folder, config)
+        if outbox is not None:
+            outbox.publish()
+        return Merged(replace(summary, out=out), len(shards), absent)
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,11 @@ class _Shard:
 
     def __str__(self) -> str:
         return str(self.place)
+
+    def fetch(self, url: Url) -> None:
+        """Copies all but the crops of one in a store, as far as it is there."""
+        for name in (LEDGER, CONFIG, MISSING):
+            get(url / name, self.folder / name)
 
     def check(self) -> None:
         """Refuses what is no extraction."""
@@ -114,8 +129,10 @@ class _Shard:
         shutil.rmtree((self.folder / names[0]).parent)
 
 
-def _is_other(place: Path | Url, out: Path) -> bool:
-    return isinstance(place, Url) or place.resolve() != out.resolve()
+def _is_other(place: Path | Url, out: Path | Url) -> bool:
+    if isinstance(place, Path) and isinstance(out, Path):
+        return place.resolve() != out.resolve()
+    return place != out
 
 
 def _shard(stack: contextlib.ExitStack, place: Path | Url, out: Path) -> _Shard:
@@ -125,9 +142,8 @@ def _shard(stack: contextlib.ExitStack, place: Path | Url, out: Path) -> _Shard:
         folder = out / f"{TEMPORARY}{os.getpid()}-{digest}"  # on the disk where the crops are wanted
         folder.mkdir()
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        for name in (LEDGER, CONFIG, MISSING):
-            get(place / name, folder / name)
         shard = _Shard(place, folder)
+        shard.fetch(place)
         shard.check()
         return shard
     shard = _Shard(place, place)
@@ -185,7 +201,7 @@ def _dotted(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
 # ---- inputs ----------------------------------------------------------------------------------------------------------
 
 
-def _check_twice(ledgers: Mapping[_Shard, Ledger], out: Path, merged: Ledger) -> None:
+def _check_twice(ledgers: Mapping[_Shard, Ledger], out: _Shard, merged: Ledger) -> None:
     """Refuses inputs that two folders tell different things of; of `out` only another content counts: it may be older."""
     owner: dict[str, _Shard] = {}
     for shard, ledger in ledgers.items():
@@ -215,14 +231,16 @@ def _row(ledger: Ledger, key: str) -> dict[str, Any]:
     return row
 
 
-def _take(shard: _Shard, ledger: Ledger, out: Path, merged: Ledger) -> None:
-    """All inputs of a shard: first the crops, then, when they are on the disk, the rows in one go."""
+def _take(shard: _Shard, ledger: Ledger, out: Path, merged: Ledger, outbox: Outbox | None) -> None:
+    """All inputs of a shard: first the crops, then, when they are on the disk or sent, the rows in one go."""
     new = [key for key, row in ledger.rows() if row != merged.row(key)]
     if new:
         for key in new:
             names = [crop["crop"] for crop in _row(ledger, key)["crop_rows"]]
             with shard.crops(names):
                 _take_crops(shard, names, out)
+            if outbox is not None and names:
+                outbox.send((out / names[0]).parent)
         os.sync()  # once for all: to flush 32 crops of each input costs 10 ms (see `replace_durably`)
         prints = ledger.fingerprints()
         merged.record_all((key, prints[key], _row(ledger, key)) for key in new)

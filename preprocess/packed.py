@@ -5,6 +5,7 @@ split has files of its own in a random order. The folder is one of extracted fac
 which tar file, and where in it, each picture lies (`shards/train-000000.tar:512+18234`: offset and size in bytes).
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -20,13 +21,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dfpipe.errors import DataError, UsageError
-from dfpipe.files import atomic_file, locked, sweep
-from dfpipe.preprocess.cropfiles import crop_bytes, located
+from dfpipe.files import atomic_file, locked, scratch_folder, sweep
+from dfpipe.outbox import Outbox, stored_ledger
+from dfpipe.preprocess.cropfiles import SHARDS, crop_bytes, located
 from dfpipe.preprocess.manifest import CONFIG, INPUTS, MANIFEST, Manifest, read_manifest
+from dfpipe.preprocess.mirror import source_of
 from dfpipe.preprocess.splits import SPLITS
+from dfpipe.store import Url, remove
 
-SHARDS = "shards"
 PLAN = "plan.txt"  # a hash of what goes where: shards of another plan are written anew
+_SENT_AHEAD = 2  # tar files that may wait on the disk on their way to a store
+_OTHER = ""  # in the place of the digest: packed of other crops
 _BLOCK = 512  # bytes: a header, and what contents are filled up to (POSIX ustar)
 _TOLD = (
     *("label", "split", "fold", "dataset", "group", "method", "media_id", "frame_index", "time_s", "track"),
@@ -55,26 +60,28 @@ class _Sample:
     offset: int  # of the picture
 
 
-def pack(data: Path, out: Path, shard_mb: int = 256) -> Packed:
+def pack(data: Path, out: Path | Url, shard_mb: int = 256) -> Packed:
     """Writes the crops of a folder as tar files of bounded size to another folder, with its tables.
 
     Stopped, it goes on when started again: a tar file that is there is whole.
 
     Args:
         data: Folder of extracted faces.
-        out: Output folder.
+        out: Output folder, here or in a store.
         shard_mb: Bound on the size of a tar file, in 10^6 bytes.
 
     Raises:
         SourceError: No extracted faces in `data`.
         DataError: A crop is missing or changes meanwhile.
-        UsageError: `out` is `data`, or `data` is packed already.
-        ResourceError: The disk is full; the tar files that are finished stay valid.
+        UsageError: `out` is `data` or holds something else, or `data` is packed already.
+        ResourceError: The disk is full, or the store takes nothing; the tar files that are finished stay valid.
     """
-    if out.resolve() == data.resolve():
+    if (out.resolve() == data.resolve()) if isinstance(out, Path) else (source_of(data) == str(out)):
         raise UsageError("--out must be another folder than that of the crops")
     manifest = read_manifest(data)
     shards = dict(_plan(manifest, shard_mb * 1_000_000))
+    if isinstance(out, Url):
+        return Packed(len(manifest), len(shards), _pack_to_store(data, out, shards))
     with locked(out):
         sweep(out, deep=True)
         _keep_or_clear(out, shards)
@@ -84,6 +91,31 @@ def pack(data: Path, out: Path, shard_mb: int = 256) -> Packed:
         _write_tables(data, out, shards)
     sizes = [(out / name).stat().st_size for name in shards]
     return Packed(len(manifest), len(shards), sum(sizes))
+
+
+def _pack_to_store(data: Path, url: Url, shards: dict[str, list[_Sample]]) -> int:
+    """The same in a store; a ledger there says which tar files are whole. Returns their bytes."""
+    digest = _digest(shards)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        ledger = stack.enter_context(contextlib.closing(stored_ledger(url, folder)))
+        known = ledger.fingerprints()
+        ledger.check_kind("bytes", url)
+        outbox = stack.enter_context(Outbox(url, folder, ledger, (INPUTS, CONFIG, MANIFEST), _SENT_AHEAD))
+        if set(known.values()) - {digest, _OTHER}:  # nobody may read that any more, nor go on with it
+            remove(url / MANIFEST)
+            ledger.record_all((name, _OTHER, {"bytes": 0}) for name in known)
+            outbox.settle()
+        for name in known.keys() - shards.keys():
+            remove(url / name)
+        for name, samples in shards.items():
+            if ledger.fingerprints().get(name) != digest:
+                _write(folder / name, samples)
+                ledger.record(name, digest, {"bytes": (folder / name).stat().st_size})
+                outbox.send(folder / name)
+        _write_tables(data, folder, shards)
+        outbox.publish()
+        return sum(row["bytes"] for name, row in ledger.rows() if name in shards)
 
 
 def _plan(manifest: Manifest, most: int) -> Iterator[tuple[str, list[_Sample]]]:
@@ -129,15 +161,19 @@ def _padded(size: int) -> int:
 
 def _keep_or_clear(out: Path, shards: dict[str, list[_Sample]]) -> None:
     """Removes what was packed of other crops."""
-    told = repr([(name, [(s.key, s.size, s.text) for s in samples]) for name, samples in shards.items()])
-    digest = hashlib.sha256(told.encode()).hexdigest()
-    plan = out / PLAN
+    digest, plan = _digest(shards), out / PLAN
     if plan.is_file() and plan.read_text(encoding="utf-8") == digest:
         return
     (out / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(out / SHARDS, ignore_errors=True)
     with atomic_file(plan) as temporary:
         temporary.write_text(digest, encoding="utf-8")
+
+
+def _digest(shards: dict[str, list[_Sample]]) -> str:
+    """Another text where other crops go to other places."""
+    told = repr([(name, [(s.key, s.size, s.text) for s in samples]) for name, samples in shards.items()])
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def _write(path: Path, samples: list[_Sample]) -> None:

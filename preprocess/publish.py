@@ -26,6 +26,7 @@ from dfpipe.store import Url
 from dfpipe.types import State
 
 MISSING = "missing.txt"
+TABLES = (MANIFEST, INPUTS, CONFIG, MISSING)  # what is written from the ledger
 _DECIDING = ("dataset", "group", "label", "split", "sha256")  # what of an input decides which split it goes to
 
 
@@ -83,7 +84,7 @@ def publish(
 
 def _stamp(out: Path, settings: Sequence[str]) -> str:
     """Changes whenever a file that was written does, or what it is made of."""
-    told = repr((__version__, stamp(out / name for name in (MANIFEST, INPUTS, CONFIG, MISSING)), settings))
+    told = repr((__version__, stamp(out / name for name in TABLES), settings))
     return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
 
 

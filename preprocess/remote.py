@@ -4,8 +4,10 @@ Lists are fetched, clips and stills only when they are worked on, each to a file
 come from strangers and need be no names of files.
 """
 
+import itertools
 import os
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +61,44 @@ def scan_url(url: Url, kind: str, limits: LimitsConfig, scratch: Path) -> list[S
         )
         for source in sources
     ]
+
+
+def located(sources: Sequence[Source], scratch: Path) -> list[Source]:
+    """Collections with the files that lists name by places in stores: as they are there, or missing.
+
+    Args:
+        sources: From `sources.scan`.
+        scratch: An empty folder of our own, where the files are put that are worked on.
+
+    Raises:
+        SourceError: A place may not be read, or the store does not answer.
+    """
+    urls = sorted({item.origin.url for source in sources for item in source.items if item.origin is not None})
+    with ThreadPoolExecutor(_FETCHES) as threads:
+        there = dict(zip(urls, threads.map(_at, urls), strict=True))
+    numbers = itertools.count()
+
+    def is_missing(item: MediaItem) -> bool:
+        return item.origin is not None and there[item.origin.url] is None
+
+    def found(item: MediaItem) -> MediaItem:
+        if item.origin is None:
+            return item
+        return replace(item, path=scratch / f"{next(numbers)}{item.path.suffix}", origin=there[item.origin.url])
+
+    return [
+        replace(
+            source,
+            items=tuple(found(item) for item in source.items if not is_missing(item)),
+            missing=(*source.missing, *(item.name for item in source.items if is_missing(item))),
+        )
+        for source in sources
+    ]
+
+
+def _at(url: str) -> Origin | None:
+    """What lies at one place."""
+    return listing(Url(url)).get(Url(url).name)
 
 
 def _usable(name: str) -> bool:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("pipeline", "preprocess", "train", "infer", "web", "configs")
 WORDS = {
     *("types", "errors", "names", "config", "files", "ledger", "progress"),
-    *("sandbox", "child", "pool", "workers", "signals", "threads", "store", "fetching"),
+    *("sandbox", "child", "pool", "workers", "signals", "threads", "store", "fetching", "outbox"),
     *("rayengine", "rayworker"),
 }
 DOORS = {

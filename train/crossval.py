@@ -23,6 +23,8 @@ from dfpipe.config import Config, load_config, to_mapping, to_yaml
 from dfpipe.errors import DataError, ResourceError
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.preprocess.manifest import Manifest, read_manifest
+from dfpipe.preprocess.mirror import here, source_of
+from dfpipe.store import place
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.devices import pick_device
 from dfpipe.train.foldreport import CONFUSION, METRICS, Figures, joined, table
@@ -77,7 +79,7 @@ def crossval(
     (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
     known = {
         "recipe": recipe,
-        "data": str(data.resolve()),
+        "data": source_of(data.resolve()),
         "folds": folds,
         "seed": config.seed,
         "device": hardware(pick_device(device_name)),
@@ -104,11 +106,12 @@ def resume(folder: Path, device_name: str = "auto") -> Path:
         ConfigError, ResourceError: As `crossval`.
     """
     known = read_result(folder)
-    job = _job(load_config(str(folder / CONFIG)), Path(known["data"]), int(known["folds"]), str(known["recipe"]))
-    if job.fingerprint != known["fingerprint"]:
-        raise DataError(f"{folder} was made with other data or with another config: cross-validate anew")
-    log.info("%d of %d folds are finished", len(known["results"]), known["folds"])
-    return _run(job, folder, known, device_name)
+    with here(place(str(known["data"]))) as data:
+        job = _job(load_config(str(folder / CONFIG)), data, int(known["folds"]), str(known["recipe"]))
+        if job.fingerprint != known["fingerprint"]:
+            raise DataError(f"{folder} was made with other data or with another config: cross-validate anew")
+        log.info("%d of %d folds are finished", len(known["results"]), known["folds"])
+        return _run(job, folder, known, device_name)
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from dfpipe.errors import ConfigError, DataError, ModelFileError
 from dfpipe.files import atomic_file
 from dfpipe.preprocess.manifest import read_manifest
+from dfpipe.preprocess.mirror import source_of
 from dfpipe.train.dataset import CropDataset
 from dfpipe.train.modelfile import Network, load_model
 from dfpipe.train.openmodel import Model
@@ -138,7 +139,7 @@ def check_pictures(loaded: Model, data: Path | None) -> tuple[Tensor, str]:
         raise DataError(f"no labelled crops in split 'validation' of {data}: leave --data out, or extract more")
     spread = np.linspace(0, len(rows) - 1, count).astype(int)  # a crop may come twice where there are few
     crops = CropDataset(manifest, [rows[i] for i in spread], side, "none")
-    return torch.stack([crops[i, 0][0] for i in range(count)]), f"validation crops of {data}"
+    return torch.stack([crops[i, 0][0] for i in range(count)]), f"validation crops of {source_of(data)}"
 
 
 def _difference(network: Network, session: Any, pictures: Tensor) -> float:

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from dfpipe.config import Config, load_config, to_mapping, to_yaml
 from dfpipe.errors import DataError, choose
 from dfpipe.files import disk_errors
 from dfpipe.preprocess.manifest import read_manifest
+from dfpipe.preprocess.mirror import here, source_of
+from dfpipe.store import place
 from dfpipe.train.balance import BALANCES
 from dfpipe.train.card import ModelCard
 from dfpipe.train.checkpoint import STATE, has_state
@@ -120,8 +122,9 @@ def resume(folder: Path, device_name: str = "auto", on_epoch: OnEpoch | None = N
     Raises:
         DataError: No run there, one that has ended, or whose data or config changed.
     """
-    with joined(pick_device(device_name)) as (world, device):
-        config, data, origin = world.agreed(lambda: _known(folder))
+    with joined(pick_device(device_name)) as (world, device), ExitStack() as stack:
+        config, named, origin = world.agreed(lambda: _known(folder))
+        data = world.together(lambda: stack.enter_context(here(place(named))))
         task, network = world.together(lambda: _prepare(config, data, device, world, None, origin))
         _check_alike(task, world)
         return _fit(_in_folder(task, folder), network, device, world, on_epoch, resume=True)
@@ -152,7 +155,7 @@ def first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _known(folder: Path) -> tuple[Config, Path, str]:
+def _known(folder: Path) -> tuple[Config, str, str]:
     """Config, data, and origin of the first weights of a run that can be gone on with."""
     known = read_description(folder)
     if not has_state(folder) or "data" not in known:
@@ -163,7 +166,7 @@ def _known(folder: Path) -> tuple[Config, Path, str]:
         )
         raise DataError(f"{folder} cannot be resumed: {why}")
     origin = str(known["training_data"]["initial_weights"])
-    return load_config(str(folder / CONFIG)), Path(known["data"]), origin
+    return load_config(str(folder / CONFIG)), str(known["data"]), origin
 
 
 def _began(out: Path, task: Task) -> Path | None:
@@ -271,7 +274,7 @@ def _description(task: Task, recipe: str, data: Path, device: torch.device, worl
     """What run.json says from the start."""
     return {
         "recipe": recipe,
-        "data": str(data.resolve()),
+        "data": source_of(data.resolve()),
         "seed": task.config.seed,
         "device": hardware(device),
         "processes": world.size,

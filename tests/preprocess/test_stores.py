@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from dfpipe import store
+from dfpipe import outbox, store
 from dfpipe.cli import main
 from dfpipe.config import Config, LimitsConfig
 from dfpipe.errors import MediaError, ResourceError, SourceError, TooLargeMedia, UnreadableMedia, UsageError
 from dfpipe.fetching import run_fetched
 from dfpipe.ledger import LEDGER, Ledger
-from dfpipe.preprocess import outbox
+from dfpipe.preprocess import packed
 from dfpipe.preprocess.extract import dry_run, extract
 from dfpipe.preprocess.manifest import MANIFEST, read_inputs
 from dfpipe.preprocess.merge import merge
+from dfpipe.preprocess.mirror import VARIABLE, here
 from dfpipe.preprocess.remote import scan_url
 from dfpipe.preprocess.sources import scan
 from dfpipe.progress import Progress
@@ -106,6 +107,28 @@ def test_layouts_with_lists_are_recognised(bucket: Any, tmp_path: Path) -> None:
         replace(item, path=Path()) for item in here.items
     ]
     assert (there.layout, there.missing) == (here.layout, here.missing)
+
+
+def test_a_list_names_places_in_stores(
+    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    url, clip = upload(bucket, collection), collection / "fake" / "source_1.mp4"
+    rows = [
+        *(f"{url}/{label}/source_0.mp4,{label}" for label in ("real", "fake")),
+        f"{url}/real/broken ünï.mp4,real",
+        f"{url}/real/gone.mp4,real",
+        f"{clip},fake",
+    ]
+    (tmp_path / "some list.csv").write_text("\n".join(["path,label", *rows, ""]), encoding="utf-8")
+    summary = extract([tmp_path / "some list.csv"], [], tmp_path / "out", small_config, engine="serial")
+    assert summary.states == {"ok": 3, "unsupported": 1}
+    assert summary.missing == (f"{url}/real/gone.mp4",)
+    inputs = {row["path"]: row["label"] for row in read_inputs(tmp_path / "out")}
+    assert inputs == {row.rpartition(",")[0]: int(row.endswith("fake")) for row in rows if "gone" not in row}
+    again = extract([tmp_path / "some list.csv"], [], tmp_path / "out", small_config, engine="serial")
+    assert again.resumed == 4
+    assert not list(tmp_path.glob("dfpipe-scratch-*"))
 
 
 def test_names_that_lead_out_are_left_out_and_told(bucket: Any, tmp_path: Path) -> None:
@@ -290,6 +313,115 @@ def test_shards_in_a_store_are_merged_here(bucket: Any, collection: Path, tmp_pa
         merge([Url(f"s3://{bucket[1]}/none")], tmp_path / "out")
 
 
+def test_shards_are_merged_in_a_store(
+    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of them here, some there; the store goes in the middle, and another machine goes on."""
+    import s3fs
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    extract([collection], [], tmp_path / "here", small_config, engine="serial")
+    out = Url(f"s3://{bucket[1]}/whole ünï")
+    shards: list[Path | Url] = [tmp_path / "1", Url(f"s3://{bucket[1]}/shards/2")]
+    for part, shard in enumerate(shards, start=1):
+        extract([collection], [], shard, small_config, engine="serial", shard=(part, 2))
+    assert merge(shards[:1], out).summary.out == out
+    first = objects(bucket, out)
+    real, left = s3fs.S3FileSystem._put_file, [3]
+
+    async def lossy(self: Any, path: str, target: str, **rest: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ConnectionResetError("connection lost")
+        return await real(self, path, target, **rest)
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    with monkeypatch.context() as patch:
+        patch.setattr(s3fs.S3FileSystem, "_put_file", lossy)
+        with pytest.raises(ResourceError, match=r"cannot be written .*connection lost"):
+            merge(shards, out)
+    s3fs.S3FileSystem.clear_instance_cache()
+    stopped = objects(bucket, out)
+    assert stopped[MANIFEST] == first[MANIFEST]
+    assert len(stopped) == len(first) + 2
+    done = merge(shards, out)
+    assert not done.absent
+    assert objects(bucket, out) == tree(tmp_path / "here")
+    assert merge([out], tmp_path / "back").summary.crops == done.summary.crops
+    assert tree(tmp_path / "back") == tree(tmp_path / "here")
+    assert not list(scratch.iterdir())
+
+
+def packed_objects(bucket: Any, url: Url) -> dict[str, bytes]:
+    fs, _ = bucket
+    root = url.text.removeprefix("s3://")
+    found = {name.removeprefix(f"{root}/"): fs.cat_file(name) for name in fs.find(root)}
+    return {
+        name: data for name, data in found.items() if name.startswith("shards/") or name.endswith((".yaml", "quet"))
+    }
+
+
+def packed_files(folder: Path) -> dict[str, bytes]:
+    kept = [path for path in folder.rglob("*") if path.suffix in (".tar", ".yaml", ".parquet")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
+
+
+def test_crops_are_packed_to_a_store(bucket: Any, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops in the middle, and goes on; with another size of files it begins anew and leaves nothing of the old."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    out, written = Url(f"s3://{bucket[1]}/packed ünï"), []
+    write = packed._write
+
+    def noting(path: Path, samples: Any) -> None:
+        if len(written) == 1:
+            written.append("stopped")
+            raise KeyboardInterrupt
+        write(path, samples)
+        written.append(path.name)
+
+    monkeypatch.setattr(packed, "_write", noting)
+    with pytest.raises(KeyboardInterrupt):
+        packed.pack(faces, out, 1)
+    assert not {MANIFEST} & set(packed_objects(bucket, out))
+    done = packed.pack(faces, out, 1)
+    assert len(written) == len(set(written)) == done.shards + 1  # none of them twice
+    again = tmp_path / "here"
+    assert packed.pack(faces, again, 1) == done
+    assert packed_objects(bucket, out) == packed_files(again)
+    packed.pack(faces, out, 100)
+    packed.pack(faces, tmp_path / "large", 100)
+    assert packed_objects(bucket, out) == packed_files(tmp_path / "large")
+    count = len(written)
+    packed.pack(faces, out, 100)
+    assert len(written) == count
+    written[:] = ["one"]
+    with pytest.raises(KeyboardInterrupt):
+        packed.pack(faces, out, 1)
+    assert MANIFEST not in packed_objects(bucket, out)  # whose places would not be those of the new files
+    assert packed.pack(faces, out, 1) == done
+    assert packed_objects(bucket, out) == packed_files(again)
+    assert not list(scratch.iterdir())
+
+
+def test_crops_are_not_packed_over_others(
+    bucket: Any, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    fs, name = bucket
+    fs.put(f"{faces}/", f"{name}/faces/", recursive=True)
+    url = Url(f"s3://{name}/faces")
+    before = objects(bucket, url)
+    with here(url) as folder, pytest.raises(UsageError, match="another folder"):
+        packed.pack(folder, url)
+    with pytest.raises(UsageError, match="results of another dfpipe command"):
+        packed.pack(faces, url)
+    assert objects(bucket, url) == before
+
+
 def test_the_store_goes_in_the_middle_and_nothing_is_done_twice(
     bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +439,7 @@ def test_the_store_goes_in_the_middle_and_nothing_is_done_twice(
         return await real(self, path, target, **rest)
 
     monkeypatch.setattr(outbox, "SETTLE_S", 0.0)
+    monkeypatch.setattr(outbox, "PAUSE", 0.0)
     s3fs.S3FileSystem.clear_instance_cache()
     with monkeypatch.context() as patch:
         patch.setattr(s3fs.S3FileSystem, "_put_file", lossy)
@@ -355,6 +488,6 @@ def test_the_command_writes_to_a_store(bucket: Any, clip: Path, tmp_path: Path) 
     words = ["extract", "--videos", str(tmp_path), "--out", url, "--config", "demo", "--engine", "serial", "-q"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    assert f"written to {url}\nnext: dfpipe merge {url} --out data/faces" in done.output
+    assert f"written to {url}\nnext: dfpipe train --data {url}\n" in done.output
     told = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
     assert (told["out"], told["resumed"]) == (url, 1)
