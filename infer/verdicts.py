@@ -168,6 +168,7 @@ class VerdictFolder:
                 raise UsageError(f"{lonely} has no {LEDGER} beside it and would be overwritten: choose another --out")
             self._ledger = Ledger(self.folder / LEDGER)
             stack.callback(self._ledger.close)
+            self._ledger.check_kind("verdict", self._url or self.folder)
             self._prints = self._ledger.fingerprints()
             self._by_content = {
                 content: key for key, print_ in self._prints.items() if (content := self._content(print_)) is not None

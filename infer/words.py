@@ -92,7 +92,8 @@ def reason_of(
         if all(p in brief or p.p_fake < band[0] for p in people):
             return "no sign of manipulation, but in so strongly compressed a clip none may be left: it cannot be called real"
         close = [p for p in unsure if p in brief or p.p_fake >= band[0]]
-        return f"the scores of {_of(len(close), len(people))} are too close to call"
+        part = f"; a part looks manipulated ({parts})" if (parts := _parts_of(close, scores, band[1])) else ""
+        return f"the scores of {_of(len(close), len(people))} are too close to call{part}"
     frames = sum(p.frames for p in people)
     return f"no sign of manipulation in {_of(len(people), len(people))}, over {_count(frames, 'frame')}"
 

@@ -76,7 +76,7 @@ def _complete_settings(ctx: click.Context, param: click.Parameter, incomplete: s
     return [CompletionItem(f"{name}=") for name in setting_names() if name.startswith(incomplete)]
 
 
-COPIED = "A place in a store is copied first, to ~/.cache/dfpipe or the folder in DFPIPE_CACHE."
+COPIED = "A place in a store (s3://bucket/faces) is copied first, to ~/.cache/dfpipe or the folder in DFPIPE_CACHE."
 
 
 def faces_here(command: F) -> F:

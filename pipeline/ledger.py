@@ -101,6 +101,20 @@ class Ledger:
         for key, row in self._db.execute("SELECT key, row FROM inputs ORDER BY key"):
             yield key, json.loads(row)
 
+    def check_kind(self, mark: str, where: object) -> None:
+        """Refuses a ledger that another kind of command wrote.
+
+        Args:
+            mark: A name that stands in every row of the kind that is wanted.
+            where: The folder, for people.
+
+        Raises:
+            UsageError: There are inputs, and they lack it.
+        """
+        _, row = next(self.rows(), (None, {mark: None}))
+        if mark not in row:
+            raise UsageError(f"{where} holds the results of another dfpipe command: choose another --out")
+
     def texts(self) -> Iterator[str]:
         """All finished inputs in the order of their keys, as the JSON that they are kept as."""
         return (text for (text,) in self._db.execute("SELECT row FROM inputs ORDER BY key"))

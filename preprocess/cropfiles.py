@@ -2,6 +2,7 @@
 
 import re
 
+SHARDS = "shards"  # the folder of the tar files
 _PLACE = re.compile(r"(.*\.tar):(\d+)\+(\d+)", re.S)  # file, offset, size in bytes
 
 

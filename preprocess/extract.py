@@ -84,6 +84,7 @@ def extract(
         sweep(folder)
         ledger = stored_ledger(out, folder) if isinstance(out, Url) else Ledger(folder / LEDGER)
         stack.callback(ledger.close)
+        ledger.check_kind("crop_rows", out)
         outbox = stack.enter_context(Outbox(out, folder, ledger, TABLES)) if isinstance(out, Url) else None
         jobs = [job for source in sources for job in jobs_of(source, config, limit, shard, ledger, **running)]
         if shard != (1, 1):

@@ -25,9 +25,8 @@ from tqdm import tqdm
 from dfpipe.errors import DataError, MediaError, ResourceError, SourceError, UsageError
 from dfpipe.files import atomic_file, stamp
 from dfpipe.ledger import Ledger
-from dfpipe.preprocess.cropfiles import located
+from dfpipe.preprocess.cropfiles import SHARDS, located
 from dfpipe.preprocess.manifest import CONFIG, INPUTS, MANIFEST, read_manifest
-from dfpipe.preprocess.packed import SHARDS
 from dfpipe.preprocess.tree import some
 from dfpipe.store import Url, copy, listing
 from dfpipe.types import Origin
@@ -85,7 +84,7 @@ def source_of(folder: Path) -> str:
 def _cache() -> Path:
     """Where copies lie."""
     if named := os.environ.get(VARIABLE):
-        return Path(named)
+        return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfpipe"
 
 

@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 from dfpipe.errors import DataError, UsageError
 from dfpipe.files import atomic_file, locked, scratch_folder, sweep
 from dfpipe.outbox import Outbox, stored_ledger
-from dfpipe.preprocess.cropfiles import crop_bytes, located
+from dfpipe.preprocess.cropfiles import SHARDS, crop_bytes, located
 from dfpipe.preprocess.manifest import CONFIG, INPUTS, MANIFEST, Manifest, read_manifest
+from dfpipe.preprocess.mirror import source_of
 from dfpipe.preprocess.splits import SPLITS
 from dfpipe.store import Url, remove
 
-SHARDS = "shards"
 PLAN = "plan.txt"  # a hash of what goes where: shards of another plan are written anew
 _SENT_AHEAD = 2  # tar files that may wait on the disk on their way to a store
 _OTHER = ""  # in the place of the digest: packed of other crops
@@ -73,10 +73,10 @@ def pack(data: Path, out: Path | Url, shard_mb: int = 256) -> Packed:
     Raises:
         SourceError: No extracted faces in `data`.
         DataError: A crop is missing or changes meanwhile.
-        UsageError: `out` is `data`, or `data` is packed already.
+        UsageError: `out` is `data` or holds something else, or `data` is packed already.
         ResourceError: The disk is full, or the store takes nothing; the tar files that are finished stay valid.
     """
-    if isinstance(out, Path) and out.resolve() == data.resolve():
+    if (out.resolve() == data.resolve()) if isinstance(out, Path) else (source_of(data) == str(out)):
         raise UsageError("--out is the folder of the crops: choose another --out")
     manifest = read_manifest(data)
     shards = dict(_plan(manifest, shard_mb * 1_000_000))
@@ -99,11 +99,12 @@ def _pack_to_store(data: Path, url: Url, shards: dict[str, list[_Sample]]) -> in
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         ledger = stack.enter_context(contextlib.closing(stored_ledger(url, folder)))
-        outbox = stack.enter_context(Outbox(url, folder, ledger, (INPUTS, CONFIG, MANIFEST), _SENT_AHEAD))
         known = ledger.fingerprints()
+        ledger.check_kind("bytes", url)
+        outbox = stack.enter_context(Outbox(url, folder, ledger, (INPUTS, CONFIG, MANIFEST), _SENT_AHEAD))
         if set(known.values()) - {digest, _OTHER}:  # nobody may read that any more, nor go on with it
             remove(url / MANIFEST)
-            ledger.record_all((name, _OTHER, {}) for name in known)
+            ledger.record_all((name, _OTHER, {"bytes": 0}) for name in known)
             outbox.settle()
         for name in known.keys() - shards.keys():
             remove(url / name)

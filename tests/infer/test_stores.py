@@ -12,12 +12,14 @@ from click.testing import CliRunner, Result
 
 from dfpipe import outbox, store
 from dfpipe.cli import main
+from dfpipe.config import Config
 from dfpipe.demo import clip_frames
 from dfpipe.errors import ResourceError, UsageError
 from dfpipe.infer.detector import Detector
 from dfpipe.infer.inputs import Upload, collect
 from dfpipe.infer.judging import Options, Told, judge_into
 from dfpipe.ledger import LEDGER, Ledger
+from dfpipe.preprocess.extract import extract
 from dfpipe.store import Url
 from dfpipe.types import Label
 
@@ -187,6 +189,23 @@ def test_verdicts_without_a_ledger_are_not_overwritten(bucket: Any, detector: De
     with pytest.raises(UsageError, match=r"s3://.*/out/verdicts.jsonl has no ledger"):
         judged(detector, [], Url(f"s3://{name}/out"))
     assert objects(bucket, Url(f"s3://{name}/out")) == {"verdicts.jsonl": b"{}\n"}
+
+
+def test_verdicts_and_crops_do_not_share_a_place(
+    bucket: Any, detector: Detector, faces: Path, clips: Path, small_config: Config, scratch: Path
+) -> None:
+    fs, name = bucket
+    fs.put_file(str(faces / LEDGER), f"{name}/faces/{LEDGER}")
+    url = Url(f"s3://{name}/faces")
+    before = objects(bucket, url)
+    for place in (url, faces):
+        with pytest.raises(UsageError, match="results of another dfpipe command"):
+            judged(detector, [], place)
+    assert objects(bucket, url) == before
+    assert not (faces / "verdicts.jsonl").exists()
+    judged(detector, [clips / "real" / "source_0.mp4"], url / "deeper")
+    with pytest.raises(UsageError, match="results of another dfpipe command"):
+        extract([clips], [], url / "deeper", small_config)
 
 
 def test_a_place_that_takes_nothing_is_told_before_the_work(

@@ -58,6 +58,9 @@ def test_reasons(people: list[list[float]], expected: str) -> None:
 
 def test_a_part_that_looks_manipulated_is_named() -> None:
     told = reason(scores(0, *[0.05] * 20), scores(1, *[0.02] * 20, *[0.9] * 5, *[0.02] * 7))
+    assert reason(scores(0, *[0.3] * 20, *[0.9] * 5), scores(1, 0.1, 0.1)) == (
+        "the scores of 1 of 2 people are too close to call; a part looks manipulated (person 1 from 0:20 to 0:24)"
+    )
     assert told == (
         "part of the clip looks manipulated (person 2 from 0:20 to 0:24), the whole of it does not: it cannot be called real"
     )

@@ -22,6 +22,7 @@ from dfpipe.preprocess import packed
 from dfpipe.preprocess.extract import dry_run, extract
 from dfpipe.preprocess.manifest import MANIFEST, read_inputs
 from dfpipe.preprocess.merge import merge
+from dfpipe.preprocess.mirror import VARIABLE, here
 from dfpipe.preprocess.remote import scan_url
 from dfpipe.preprocess.sources import scan
 from dfpipe.progress import Progress
@@ -404,6 +405,21 @@ def test_crops_are_packed_to_a_store(bucket: Any, faces: Path, tmp_path: Path, m
     assert packed.pack(faces, out, 1) == done
     assert packed_objects(bucket, out) == packed_files(again)
     assert not list(scratch.iterdir())
+
+
+def test_crops_are_not_packed_over_others(
+    bucket: Any, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    fs, name = bucket
+    fs.put(f"{faces}/", f"{name}/faces/", recursive=True)
+    url = Url(f"s3://{name}/faces")
+    before = objects(bucket, url)
+    with here(url) as folder, pytest.raises(UsageError, match="another folder"):
+        packed.pack(folder, url)
+    with pytest.raises(UsageError, match="results of another dfpipe command"):
+        packed.pack(faces, url)
+    assert objects(bucket, url) == before
 
 
 def test_the_store_goes_in_the_middle_and_nothing_is_done_twice(
