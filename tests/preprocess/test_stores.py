@@ -415,7 +415,7 @@ def test_crops_are_not_packed_over_others(
     fs.put(f"{faces}/", f"{name}/faces/", recursive=True)
     url = Url(f"s3://{name}/faces")
     before = objects(bucket, url)
-    with here(url) as folder, pytest.raises(UsageError, match="another folder"):
+    with here(url) as folder, pytest.raises(UsageError, match="another --out"):
         packed.pack(folder, url)
     with pytest.raises(UsageError, match="results of another dfpipe command"):
         packed.pack(faces, url)
