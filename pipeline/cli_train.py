@@ -66,7 +66,7 @@ def _epochs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @click.command()
 @data()
 @out(RUNS, "each run makes a folder of its own in it")
-@click.option("--resume", type=DIR, help="Go on with this run, that was killed, its config and data.")
+@click.option("--resume", type=DIR, help="Go on with this run, with its own config and data.")
 @click.option(
     "--keep-epochs", callback=_epochs, default="", metavar="N,...", help="Keep the models of these epochs too."
 )
@@ -89,9 +89,10 @@ def train(
 ) -> None:
     """Fit a model to extracted faces, and keep its best epoch.
 
-    Needs crops with both labels in the splits train and validation, which says
-    which epoch is best. The test split is not touched. The run's folder holds
-    model.safetensors, the config, a log and curves.
+    Needs crops of both labels in the split train. The split validation says
+    which epoch is best, and how good the model is if it has both, too. The test
+    split is not touched. The run's folder holds model.safetensors, the config,
+    a log and curves.
 
     \b
     On several GPUs of one machine:
@@ -155,7 +156,7 @@ def _train_text(done: Any, out: Path) -> str:
 @data()
 @out(RUNS, "each run makes a folder of its own in it")
 @click.option("--folds", type=Whole(2), default=3, show_default=True, help="Folds to divide the sources into.")
-@click.option("--resume", type=DIR, help="Go on with this run, that was killed; finished folds stay.")
+@click.option("--resume", type=DIR, help="Go on with this run; finished folds stay.")
 @settings
 @device_flag
 @json_flag
