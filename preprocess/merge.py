@@ -4,6 +4,7 @@ import contextlib
 import filecmp
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from dfpipe.store import Url, get, put
 
 _FETCHES = 16  # crops at a time from a store; they only wait
 _OF_THE_RUN = ("seconds", "path")  # what of an input's row may differ between two machines that found the same
+_CROP = re.compile(r"crops/[0-9a-f]{2}/[0-9a-f]+/[0-9_]+\.[a-z]+")  # as extraction names them
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def _take(shard: _Shard, ledger: Ledger, out: Path, merged: Ledger, outbox: Outb
     new = [key for key, row in ledger.rows() if row != merged.row(key)]
     if new:
         for key in new:
-            names = [crop["crop"] for crop in _row(ledger, key)["crop_rows"]]
+            names = _crop_names(shard, _row(ledger, key))
             with shard.crops(names):
                 _take_crops(shard, names, out)
             if outbox is not None and names:
@@ -247,6 +249,17 @@ def _take(shard: _Shard, ledger: Ledger, out: Path, merged: Ledger, outbox: Outb
     for name, text in ledger.notes():
         if merged.note(name) != text:
             merged.write_note(name, text)
+
+
+def _crop_names(shard: _Shard, row: Mapping[str, Any]) -> list[str]:
+    """The crops of one input, all in its folder. A shard may come from anybody: no other file is touched for it."""
+    names = [str(crop["crop"]) for crop in row["crop_rows"]]
+    odd = [name for name in names if not _CROP.fullmatch(name) or Path(name).parent != Path(names[0]).parent]
+    if odd:
+        raise DataError(
+            f"the ledger of {shard} names crops that no extraction writes ({some(odd)}): leave the folder out"
+        )
+    return names
 
 
 def _take_crops(shard: _Shard, names: Sequence[str], out: Path) -> None:

@@ -1,5 +1,6 @@
 """Shards of an extraction become the folder that one run would have left."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -207,6 +208,22 @@ def test_a_crop_that_is_gone_is_told(shards: list[Path], tmp_path: Path) -> None
     next((shards[1] / "crops").rglob("*.jpg")).unlink()
     with pytest.raises(DataError, match=r"is named by the ledger of .* and not there"):
         merge(shards, tmp_path / "out")
+
+
+@pytest.mark.parametrize("folder", ["crops/../../precious", "/{}/precious", "crops/ab/../../../precious"])
+def test_a_ledger_cannot_name_other_files(shards: list[Path], tmp_path: Path, folder: str) -> None:
+    """Merging replaces the folders that a ledger names."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "000000_0.jpg").write_text("mine")
+    with contextlib.closing(Ledger(shards[0] / LEDGER)) as ledger:
+        key, row = next((key, row) for key, row in ledger.rows() if row["crop_rows"])
+        name = f"{folder.format(tmp_path)}/000000_0.jpg"
+        ledger.record(key, ledger.fingerprints()[key], {**row, "crop_rows": [{**row["crop_rows"][0], "crop": name}]})
+        ledger.publish("stamp")
+    with pytest.raises(DataError, match="no extraction writes"):
+        merge(shards, tmp_path / "out")
+    assert (precious / "000000_0.jpg").read_text() == "mine"
 
 
 def test_the_command_tells_what_no_shard_has(shards: list[Path], tmp_path: Path) -> None:
