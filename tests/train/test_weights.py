@@ -92,7 +92,7 @@ def test_without_weights_the_message_says_which_file_to_put_where(tmp_path: Path
         created("legacy_xception", "imagenet")
     with pytest.raises(ConfigError, match="holds no weights of resnet18"):
         created("resnet18", "auto", tmp_path)
-    with pytest.raises(ConfigError, match="none are published"):
+    with pytest.raises(ConfigError, match="timm knows of none; name a folder"):
         created("simple_cnn", "imagenet")
 
 

@@ -118,6 +118,6 @@ def test_a_service_with_a_key(start_server: Start, tmp_path: Path, server: Any) 
     same = start_server(tmp_path / "data")
     _, complaint = same.process.communicate(timeout=60)
     assert "another service" in complaint
-    assert "--data" in complaint
+    assert "choose another --out" in complaint
     one.stop(signal.SIGINT)
     assert one.process.returncode == 130
