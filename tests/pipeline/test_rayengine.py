@@ -110,7 +110,7 @@ def test_a_model_whose_weights_are_damaged_is_refused_by_the_actor(clip: Path, t
     whole[-100:] = b"\xff" * 100  # no numbers: the card says nothing of it
     (tmp_path / "damaged.safetensors").write_bytes(whole)
     detector = Detector.load(tmp_path / "damaged.safetensors", "cpu", frames=4, later=True)
-    with pytest.raises(ModelFileError, match="no numbers: damaged"):
+    with pytest.raises(ModelFileError, match="no numbers: the file is damaged"):
         list(detector.judge_all([clip], "ray", workers=1))
 
 
