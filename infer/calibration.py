@@ -17,6 +17,7 @@ from dfpipe.errors import DataError, UsageError
 Values = NDArray[np.float64]
 Truth = NDArray[np.int64]
 
+EVEN = 0.5  # a calibrated p_fake from which on a clip is at least as likely fake as not
 TEMPERATURES = (0.05, 20.0)  # scores that separate the labels wholly would drive it to 0
 SETTINGS = {"fpr": (0.0, 1.0), "cost": (0.0, float("inf"))}  # rules of `THRESHOLDS` that take a number, and its range
 
@@ -168,6 +169,8 @@ def best_threshold(truth: Truth, p_fake: Values, rule: str, value: float = 0.0) 
 def uncertain_band(truth: Truth, p_fake: Values, threshold: float, error_rate: float) -> tuple[float, float]:
     """The smallest band around a threshold outside which answers are wrong at most so often, on either side.
 
+    It never ends below above `EVEN`: few clips of which most are fake would else make REAL of what is as likely fake.
+
     Args:
         truth: (N,).
         p_fake: (N,), 0..1.
@@ -190,7 +193,8 @@ def _high(truth: Truth, p_fake: Values, threshold: float, error_rate: float) -> 
 
 
 def _low(truth: Truth, p_fake: Values, threshold: float, error_rate: float) -> float:
-    edges = sorted({threshold, *p_fake[p_fake < threshold].tolist()}, reverse=True)
+    highest = min(threshold, EVEN)
+    edges = sorted({highest, *p_fake[p_fake < highest].tolist()}, reverse=True)
     for edge in edges:
         called = p_fake < edge
         if called.any() and truth[called].mean() <= error_rate:

@@ -90,7 +90,8 @@ def infer(paths: tuple[str, ...], out: Any, as_json: bool, **flags: Any) -> None
         _tell_passed_over(inputs.passed_over)
         counts = _judge(detector, inputs.uploads, out, as_json, flags, len(inputs.uploads))
     total = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
-    _say(f"{counts.total()} inputs: {total}; reports and verdicts.jsonl in {out}", as_json)
+    s = "" if counts.total() == 1 else "s"
+    _say(f"{counts.total()} input{s}: {total}; reports and verdicts.jsonl in {out}", as_json)
     if counts["ERROR"]:
         raise InputsFailed(f"{counts['ERROR']} of {counts.total()} inputs could not be judged; the reasons stand above")
 

@@ -110,7 +110,8 @@ def test_unknown_rules(text: str) -> None:
 
 def test_bands_by_hand() -> None:
     assert uncertain_band(TRUTH, P, 0.55, 0.01) == (0.4, 0.55)  # the fake at 0.4 must not be called real
-    assert uncertain_band(TRUTH, P, 0.55, 0.2) == (0.55, 0.55)  # one of six called real is a fake
+    assert uncertain_band(TRUTH, P, 0.55, 0.2) == (0.5, 0.55)  # of those below 0.55 one in six is fake
+    assert uncertain_band(TRUTH, P, 0.45, 0.2) == (0.45, 0.45)
     assert uncertain_band(TRUTH, P, 0.35, 0.01) == (0.35, 0.6)
     assert uncertain_band(np.array([1, 0]), np.array([0.1, 0.9]), 0.5, 0.1) == (0.0, 1.0)  # nothing is sure
 
