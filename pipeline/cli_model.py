@@ -174,7 +174,7 @@ def export(file: Path, out: Path, data: Path | None, as_json: bool) -> None:
     \b
     Example:
       dfpipe model export runs/NAME/model.safetensors
-                          --onnx model.onnx --data data/faces
+                          --out model.onnx --data data/faces
     """
     from dfpipe.train.export import export_onnx
 

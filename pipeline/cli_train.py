@@ -146,7 +146,7 @@ def _train_text(done: Any, out: Path) -> str:
         [
             f"validation AUC {auc}, log loss {loss} in epoch {done.best_epoch} of {done.epochs}, {done.seconds:.0f} s",
             f"model: {done.model}",
-            f"next: dfpipe calibrate {shlex.quote(str(done.model))}   (its threshold and band are conventions until then)",
+            f"next: dfpipe calibrate {shlex.quote(str(done.model))}   # its threshold and band are conventions until then",
             f"then: dfpipe infer clip.mp4{name}",
         ]
     )

@@ -80,5 +80,5 @@ def test_the_last_lines_say_where_the_model_is_and_what_comes_next(run: Callable
     model, first, following = done.stdout.splitlines()[-3:]
     path = model.removeprefix("model: ")
     assert Path(path).is_file()
-    assert first.startswith(f"next: dfpipe calibrate '{path}'   (")
+    assert first.startswith(f"next: dfpipe calibrate '{path}'   #")
     assert following == f"then: dfpipe infer clip.mp4 --model '{path}'"
