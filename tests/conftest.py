@@ -1,8 +1,10 @@
 """Made-up media for every test, and the way to the real data where it is there."""
 
+import itertools
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image as PillowImage
 from dfpipe.config import Config, load_config
 from dfpipe.demo import clip_frames, write_clip
 from dfpipe.preprocess.extract import extract
+from dfpipe.store import Url
 from dfpipe.types import Image, Label
 
 ROOT = Path(__file__).parent.parent
@@ -151,3 +154,39 @@ def bucket(server: str) -> Any:
     name = f"bucket-{uuid.uuid4().hex}"
     fs.mkdir(name)
     return fs, name
+
+
+@pytest.fixture
+def lost_after(bucket: Any) -> Callable[[int], AbstractContextManager[None]]:
+    """Within `lost_after(3)` the store takes three files, and then the connection is lost."""
+    import s3fs
+
+    @contextmanager
+    def lost_after(files: int) -> Iterator[None]:
+        real, left = s3fs.S3FileSystem._put_file, itertools.repeat(True, files)
+
+        async def lossy(self: Any, path: str, target: str, **rest: Any) -> Any:
+            if not next(left, False):
+                raise ConnectionResetError("connection lost")
+            return await real(self, path, target, **rest)
+
+        s3fs.S3FileSystem.clear_instance_cache()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(s3fs.S3FileSystem, "_put_file", lossy)
+            yield
+        s3fs.S3FileSystem.clear_instance_cache()
+
+    return lost_after
+
+
+@pytest.fixture
+def upload(bucket: Any) -> Callable[[Path], Url]:
+    """Puts the files of a folder into the store, and says where they are."""
+
+    def upload(folder: Path) -> Url:
+        fs, name = bucket
+        for path in sorted(folder.rglob("*.*")):
+            fs.put_file(str(path), f"{name}/in/{folder.name}/{path.relative_to(folder).as_posix()}")
+        return Url(f"s3://{name}/in/{folder.name}")
+
+    return upload

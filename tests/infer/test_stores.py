@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -128,28 +128,20 @@ def test_verdicts_in_a_store_are_those_of_a_folder(
 
 
 def test_the_store_goes_in_the_middle_and_nothing_is_judged_twice(
-    bucket: Any, detector: Detector, stills: list[Path], scratch: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Any,
+    detector: Detector,
+    stills: list[Path],
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost_after: Callable[[int], AbstractContextManager[None]],
 ) -> None:
     """The ledger in the store never names a verdict whose report is not there."""
-    import s3fs
-
     out = Url(f"s3://{bucket[1]}/out")
-    real, left = s3fs.S3FileSystem._put_file, [8]  # a ledger, two files for each still, a ledger after each
-
-    async def lossy(self: Any, path: str, target: str, **rest: Any) -> Any:
-        left[0] -= 1
-        if left[0] < 0:
-            raise ConnectionResetError("connection lost")
-        return await real(self, path, target, **rest)
-
     monkeypatch.setattr(outbox, "SETTLE_S", 0.0)
     monkeypatch.setattr(outbox, "PAUSE", 0.0)
-    s3fs.S3FileSystem.clear_instance_cache()
-    with monkeypatch.context() as patch:
-        patch.setattr(s3fs.S3FileSystem, "_put_file", lossy)
-        with pytest.raises(ResourceError, match=r"cannot be written .*connection lost"):
-            judged(detector, stills, out)
-    s3fs.S3FileSystem.clear_instance_cache()
+    # a ledger, two files for each still, a ledger after each
+    with lost_after(8), pytest.raises(ResourceError, match=r"cannot be written .*connection lost"):
+        judged(detector, stills, out)
     there = objects(bucket, out)
     assert "verdicts.jsonl" not in there
     store.get(out / LEDGER, scratch / LEDGER)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +38,23 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def upload(bucket: Any, folder: Path) -> Url:
-    fs, name = bucket
-    for path in sorted(folder.rglob("*.*")):
-        fs.put_file(str(path), f"{name}/in/{folder.name}/{path.relative_to(folder).as_posix()}")
-    return Url(f"s3://{name}/in/{folder.name}")
-
-
 def tree(folder: Path) -> dict[str, bytes]:
     files = [folder / MANIFEST, *sorted((folder / "crops").rglob("*.jpg"))]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_crops_from_a_store_to_a_store(
-    bucket: Any, collection: Path, shared: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+    bucket: Any,
+    collection: Path,
+    shared: Path,
+    tmp_path: Path,
+    small_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    upload: Callable[[Path], Url],
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     extract([collection], [], tmp_path / "here", small_config, engine="serial")
-    url, out = upload(bucket, collection), Url(f"s3://{bucket[1]}/faces")
+    url, out = upload(collection), Url(f"s3://{bucket[1]}/faces")
     summary = extract([url], [], out, small_config, engine="ray", workers=2)
     assert summary.states == {"ok": 4, "unsupported": 1}
     assert not list(shared.glob("dfpipe-*"))
@@ -63,8 +63,10 @@ def test_crops_from_a_store_to_a_store(
     assert extract([url], [], out, small_config, engine="ray", workers=2).resumed == 5
 
 
-def test_verdicts_from_a_store_to_a_store(bucket: Any, collection: Path, shared: Path, tmp_path: Path) -> None:
-    url = upload(bucket, collection)
+def test_verdicts_from_a_store_to_a_store(
+    bucket: Any, collection: Path, shared: Path, tmp_path: Path, upload: Callable[[Path], Url]
+) -> None:
+    url = upload(collection)
 
     def infer(place: object, out: object, *words: str) -> dict[str, Any]:
         line = ["infer", str(place), "--out", str(out), "--frames", "4", "--workers", "2", "--json", "-q", *words]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -42,13 +43,6 @@ def collection(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def upload(bucket: Any, folder: Path) -> Url:
-    fs, name = bucket
-    for path in sorted(folder.rglob("*.*")):
-        fs.put_file(str(path), f"{name}/in/{folder.name}/{path.relative_to(folder).as_posix()}")
-    return Url(f"s3://{name}/in/{folder.name}")
-
-
 def tree(folder: Path) -> dict[str, bytes]:
     files = [folder / MANIFEST, *sorted((folder / "crops").rglob("*.jpg"))]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -59,11 +53,17 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("engine", ["serial", "local"])
 def test_a_store_gives_the_manifest_that_a_folder_gives(
-    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, engine: str, monkeypatch: pytest.MonkeyPatch
+    bucket: Any,
+    collection: Path,
+    tmp_path: Path,
+    small_config: Config,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+    upload: Callable[[Path], Url],
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     extract([collection], [], tmp_path / "here", small_config, engine="serial")
-    url = upload(bucket, collection)
+    url = upload(collection)
     summary = extract([url], [], tmp_path / "there", small_config, engine=engine, workers=2)
     assert tree(tmp_path / "there") == tree(tmp_path / "here")
     assert summary.states == {"ok": 4, "unsupported": 1}
@@ -79,17 +79,17 @@ def test_a_store_gives_the_manifest_that_a_folder_gives(
 
 
 def test_stills_of_a_store(
-    bucket: Any, tmp_path: Path, save_still: Callable[..., Path], portrait: Any, small_config: Config
+    tmp_path: Path, save_still: Callable[..., Path], portrait: Any, small_config: Config, upload: Callable[[Path], Url]
 ) -> None:
     for label in ("real", "fake"):
         save_still(f"stills/{label}/a.png", portrait[60:180, 165:285])
-    url = upload(bucket, tmp_path / "stills")
+    url = upload(tmp_path / "stills")
     extract([], [tmp_path / "stills"], tmp_path / "here", small_config, engine="serial")
     assert extract([], [url], tmp_path / "there", small_config, engine="serial").states == {"ok": 2}
     assert tree(tmp_path / "there") == tree(tmp_path / "here")
 
 
-def test_layouts_with_lists_are_recognised(bucket: Any, tmp_path: Path) -> None:
+def test_layouts_with_lists_are_recognised(tmp_path: Path, upload: Callable[[Path], Url]) -> None:
     part = tmp_path / "dfdc" / "part_1"
     part.mkdir(parents=True)
     listed = {
@@ -102,7 +102,7 @@ def test_layouts_with_lists_are_recognised(bucket: Any, tmp_path: Path) -> None:
         (part / name).write_bytes(name.encode())
     (tmp_path / "scratch").mkdir()
     (here,) = scan(tmp_path / "dfdc", "videos")
-    (there,) = scan_url(upload(bucket, tmp_path / "dfdc"), "videos", LimitsConfig(), tmp_path / "scratch")
+    (there,) = scan_url(upload(tmp_path / "dfdc"), "videos", LimitsConfig(), tmp_path / "scratch")
     assert [replace(item, path=Path(), origin=None) for item in there.items] == [
         replace(item, path=Path()) for item in here.items
     ]
@@ -110,10 +110,14 @@ def test_layouts_with_lists_are_recognised(bucket: Any, tmp_path: Path) -> None:
 
 
 def test_a_list_names_places_in_stores(
-    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+    collection: Path,
+    tmp_path: Path,
+    small_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    upload: Callable[[Path], Url],
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    url, clip = upload(bucket, collection), collection / "fake" / "source_1.mp4"
+    url, clip = upload(collection), collection / "fake" / "source_1.mp4"
     rows = [
         *(f"{url}/{label}/source_0.mp4,{label}" for label in ("real", "fake")),
         f"{url}/real/broken ünï.mp4,real",
@@ -300,9 +304,11 @@ def test_results_in_a_store_are_those_of_a_folder(
     assert not list((tmp_path / "back").glob(".tmp-*"))
 
 
-def test_shards_in_a_store_are_merged_here(bucket: Any, collection: Path, tmp_path: Path, small_config: Config) -> None:
+def test_shards_in_a_store_are_merged_here(
+    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, upload: Callable[[Path], Url]
+) -> None:
     extract([collection], [], tmp_path / "here", small_config, engine="serial")
-    url = upload(bucket, collection)
+    url = upload(collection)
     shards = [Url(f"s3://{bucket[1]}/shards/{part}") for part in (1, 2)]
     for part, shard in enumerate(shards, start=1):
         extract([url], [], shard, small_config, engine="serial", shard=(part, 2))
@@ -314,11 +320,14 @@ def test_shards_in_a_store_are_merged_here(bucket: Any, collection: Path, tmp_pa
 
 
 def test_shards_are_merged_in_a_store(
-    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+    bucket: Any,
+    collection: Path,
+    tmp_path: Path,
+    small_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    lost_after: Callable[[int], AbstractContextManager[None]],
 ) -> None:
     """Some of them here, some there; the store goes in the middle, and another machine goes on."""
-    import s3fs
-
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
@@ -329,20 +338,8 @@ def test_shards_are_merged_in_a_store(
         extract([collection], [], shard, small_config, engine="serial", shard=(part, 2))
     assert merge(shards[:1], out).summary.out == out
     first = objects(bucket, out)
-    real, left = s3fs.S3FileSystem._put_file, [3]
-
-    async def lossy(self: Any, path: str, target: str, **rest: Any) -> Any:
-        left[0] -= 1
-        if left[0] < 0:
-            raise ConnectionResetError("connection lost")
-        return await real(self, path, target, **rest)
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    with monkeypatch.context() as patch:
-        patch.setattr(s3fs.S3FileSystem, "_put_file", lossy)
-        with pytest.raises(ResourceError, match=r"cannot be written .*connection lost"):
-            merge(shards, out)
-    s3fs.S3FileSystem.clear_instance_cache()
+    with lost_after(3), pytest.raises(ResourceError, match=r"cannot be written .*connection lost"):
+        merge(shards, out)
     stopped = objects(bucket, out)
     assert stopped[MANIFEST] == first[MANIFEST]
     assert len(stopped) == len(first) + 2
@@ -423,29 +420,21 @@ def test_crops_are_not_packed_over_others(
 
 
 def test_the_store_goes_in_the_middle_and_nothing_is_done_twice(
-    bucket: Any, collection: Path, tmp_path: Path, small_config: Config, monkeypatch: pytest.MonkeyPatch
+    bucket: Any,
+    collection: Path,
+    tmp_path: Path,
+    small_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    lost_after: Callable[[int], AbstractContextManager[None]],
 ) -> None:
     """The ledger in the store never names an input whose crops are not there."""
-    import s3fs
-
     extract([collection], [], tmp_path / "here", small_config, engine="serial")
     out = Url(f"s3://{bucket[1]}/out")
-    real, left = s3fs.S3FileSystem._put_file, [15]  # 6 crops for each of 4 clips
-
-    async def lossy(self: Any, path: str, target: str, **rest: Any) -> Any:
-        left[0] -= 1
-        if left[0] < 0:
-            raise ConnectionResetError("connection lost")
-        return await real(self, path, target, **rest)
-
     monkeypatch.setattr(outbox, "SETTLE_S", 0.0)
     monkeypatch.setattr(outbox, "PAUSE", 0.0)
-    s3fs.S3FileSystem.clear_instance_cache()
-    with monkeypatch.context() as patch:
-        patch.setattr(s3fs.S3FileSystem, "_put_file", lossy)
-        with pytest.raises(ResourceError, match=r"cannot be written .*connection lost"):
-            extract([collection], [], out, small_config, engine="serial")
-    s3fs.S3FileSystem.clear_instance_cache()
+    # 6 crops for each of 4 clips
+    with lost_after(15), pytest.raises(ResourceError, match=r"cannot be written .*connection lost"):
+        extract([collection], [], out, small_config, engine="serial")
     assert MANIFEST not in objects(bucket, out)
     store.get(out / LEDGER, tmp_path / LEDGER)
     ledger = Ledger(tmp_path / LEDGER)
