@@ -70,6 +70,11 @@ def _epochs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @click.option(
     "--keep-epochs", callback=_epochs, default="", metavar="N,...", help="Keep the models of these epochs too."
 )
+@click.option(
+    "--start-from",
+    metavar="MODEL",
+    help="Begin with the weights of this model file (fine-tuning); 'embedded' is the one that ships.",
+)
 @click.option("--show-batch", type=FILE, help="Only draw what the network will see, into this PNG.")
 @settings
 @device_flag
@@ -81,6 +86,7 @@ def train(
     out: Path,
     resume: Path | None,
     keep_epochs: tuple[int, ...],
+    start_from: str | None,
     show_batch: Path | None,
     device: str,
     as_json: bool,
@@ -102,10 +108,13 @@ def train(
     Example:
       dfpipe train --data data/faces --config resnet50_ce --set train.epochs=3
       dfpipe train --data s3://media/packed
+      dfpipe train --data data/faces --start-from embedded
     """
     from dfpipe.train import loop
 
-    _check_resume(resume, "keep_epochs")
+    _check_resume(resume, "keep_epochs", "start_from")
+    if start_from:
+        config = config.with_train(start_from=_model_file(start_from))
     if keep_epochs:
         config = config.with_train(keep_epochs=keep_epochs)
     if show_batch is not None:
@@ -115,6 +124,16 @@ def train(
     done = loop.resume(resume, device) if resume else loop.train(config, data, out, recipe, device)
     if loop.first_process():
         click.echo(json.dumps(_train_json(done)) if as_json else _train_text(done, out))
+
+
+def _model_file(named: str) -> str:
+    """The file that --start-from names, found from any folder when the run is resumed."""
+    from dfpipe.infer.embedded import embedded_model
+
+    path = embedded_model() if named == "embedded" else Path(named).absolute()
+    if path is None:
+        raise click.UsageError("this install has no embedded model: name a model file with --start-from")
+    return str(path)
 
 
 def _check_resume(resume: Path | None, *more: str) -> None:

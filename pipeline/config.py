@@ -177,6 +177,7 @@ class TrainConfig:
     model: str = "tf_efficientnet_lite0"  # any name that timm knows, or one of dfpipe.train.cnns
     pretrained: str = "auto"  # auto (ImageNet weights if they can be had) | imagenet (they must be had) | none
     weights_dir: str = ""  # folder with files of ImageNet weights, for machines without network
+    start_from: str = ""  # a model file whose weights to begin with, instead of ImageNet weights: fine-tuning
     head: HeadConfig = field(default_factory=HeadConfig)
     normalise: str = "backbone"  # backbone (as it was pretrained) | imagenet | half (0.5, 0.5) | none (0..1)
     image_size: int = 192  # px of the square that the network sees

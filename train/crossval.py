@@ -20,7 +20,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from dfpipe.config import Config, load_config, to_mapping, to_yaml
-from dfpipe.errors import DataError, ResourceError
+from dfpipe.errors import DataError, LeakError, ResourceError
 from dfpipe.files import atomic_file, disk_errors, locked, sweep
 from dfpipe.preprocess.manifest import Manifest, read_manifest
 from dfpipe.preprocess.mirror import here, source_of
@@ -32,8 +32,10 @@ from dfpipe.train.folds import HELD_OUT, Fold, fold_rows
 from dfpipe.train.loader import loader
 from dfpipe.train.loop import CONFIG, Trained, run_folder, train
 from dfpipe.train.modelfile import load_model
+from dfpipe.train.openmodel import Model
 from dfpipe.train.rows import fingerprint
 from dfpipe.train.runlog import hardware, versions
+from dfpipe.train.start import start_of, unseen
 from dfpipe.train.validate import loss_and_metrics, scored
 
 log = logging.getLogger(__name__)
@@ -130,9 +132,21 @@ def read_result(folder: Path) -> dict[str, Any]:
 def _job(config: Config, data: Path, count: int, recipe: str) -> _Job:
     manifest = read_manifest(data)
     folds = fold_rows(manifest, count, config.seed)
+    if start := start_of(config.train):
+        _check_unseen(start, manifest, folds)
     parts = [fingerprint(manifest, {"train": fold.rows["train"], "validation": fold.rows[HELD_OUT]}) for fold in folds]
     digest = hashlib.sha256("\n".join([*parts, to_yaml(config)]).encode()).hexdigest()
     return _Job(config, data, manifest, folds, recipe, digest)
+
+
+def _check_unseen(start: Model, manifest: Manifest, folds: Sequence[Fold]) -> None:
+    """Refuses first weights that have seen what is to be held out."""
+    held_out = [row for fold in folds for row in fold.rows[HELD_OUT]]
+    if seen := len(held_out) - len(unseen(start, manifest, held_out)):
+        raise LeakError(
+            f"{start.path} was trained on the sources of {seen} of {len(held_out)} crops, and cross-validation would "
+            "measure what it knows already: leave out train.start_from, or extract other sources"
+        )
 
 
 def _run(job: _Job, folder: Path, known: dict[str, Any], device_name: str) -> Path:

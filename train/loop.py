@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfpipe.config import Config, load_config, to_mapping, to_yaml
+from dfpipe.config import Config, TrainConfig, load_config, to_mapping, to_yaml
 from dfpipe.errors import DataError, choose
 from dfpipe.files import disk_errors
 from dfpipe.preprocess.manifest import read_manifest
@@ -28,11 +28,13 @@ from dfpipe.train.devices import pick_device, precision_of
 from dfpipe.train.fit import MODEL, Fit, OnEpoch, Task
 from dfpipe.train.memory import check_fits, free_bytes, keep_freed_memory
 from dfpipe.train.models import FaceClassifier, create_model
+from dfpipe.train.openmodel import Model
 from dfpipe.train.optim import OPTIMIZERS, SCHEDULES
 from dfpipe.train.preview import show_batch
 from dfpipe.train.rows import Rows, describe, faces_of, fingerprint, training_rows
 from dfpipe.train.runlog import DESCRIPTION, describe_run, hardware, read_description, versions
 from dfpipe.train.stages import set_free, stages_of
+from dfpipe.train.start import copy_weights, origin_of, start_of, trained_on_with, unseen, warn_of_framing
 from dfpipe.train.transforms import AUGMENTATIONS
 from dfpipe.train.validate import MONITORS
 from dfpipe.train.world import World, joined, launch
@@ -229,8 +231,13 @@ def _prepare(
     manifest = read_manifest(data)
     chosen = training_rows(manifest, rows)
     faces = faces_of(manifest, chosen["train"])
+    told = describe(manifest, chosen)
+    if start := start_of(cfg):
+        warn_of_framing(start, faces)
+        chosen["validation"] = unseen(start, manifest, chosen["validation"])
+        told = {**describe(manifest, chosen), "trained_on": trained_on_with(start, told["trained_on"])}
     torch.manual_seed(config.seed)
-    network, first = create_model(replace(cfg, pretrained="none") if origin else cfg)
+    network, first = _first_weights(cfg, start, loaded=not origin)
     origin = origin or first
     # A GPU's memory errors are met as they come, by smaller parts; a CPU's end in a kill without a word.
     free = (free_bytes(device) or 0) // world.size or None if device.type == "cpu" else None
@@ -251,11 +258,21 @@ def _prepare(
         std=_triple(network.std),
         faces=faces,
         head=cfg.head,
-        data={**describe(manifest, chosen), "initial_weights": origin},
+        data={**told, "initial_weights": origin},
         config=to_mapping(config),
     )
     print_ = hashlib.sha256(f"{fingerprint(manifest, chosen)}\n{_deciding(config)}".encode()).hexdigest()
     return Task(config, manifest, chosen, card, Path(), print_), network
+
+
+def _first_weights(cfg: TrainConfig, start: Model | None, loaded: bool) -> tuple[FaceClassifier, str]:
+    """The network before the first step, and where its weights come from; random ones where none are to be loaded."""
+    network, origin = create_model(replace(cfg, pretrained="none") if start or not loaded else cfg)
+    if start is None:
+        return network, origin
+    if loaded:
+        copy_weights(start, network)
+    return network, origin_of(start)
 
 
 def _deciding(config: Config) -> str:

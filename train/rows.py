@@ -149,11 +149,17 @@ def describe(manifest: Manifest, rows: Rows) -> dict[str, Any]:
 
 def _trained_on(manifest: Manifest, rows: Sequence[int]) -> dict[str, str]:
     """What evaluation needs to refuse groups, and copies of files, that the model has seen."""
+    groups, contents = names_of(manifest, rows)
+    return trained_on(groups, filter(None, contents))
+
+
+def names_of(manifest: Manifest, rows: Sequence[int]) -> tuple[list[str], list[str | None]]:
+    """The group of each crop, and the SHA-256 of the file that it was cut from, if known: as `trained_on` takes them."""
     columns = manifest.columns
-    media = {columns["media_id"][row] for row in rows}
     inputs = read_inputs(manifest.folder) if (manifest.folder / INPUTS).is_file() else []
-    contents = (row["sha256"] for row in inputs if row["media_id"] in media and row["sha256"])
-    return trained_on((group_key(columns["dataset"][row], columns["group"][row]) for row in rows), contents)
+    digests = {row["media_id"]: row["sha256"] or None for row in inputs}
+    groups = [group_key(columns["dataset"][row], columns["group"][row]) for row in rows]
+    return groups, [digests.get(columns["media_id"][row]) for row in rows]
 
 
 def fingerprint(manifest: Manifest, rows: Rows) -> str:
