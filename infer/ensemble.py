@@ -23,6 +23,7 @@ from dfpipe.train.ensemble import ENSEMBLES, Ensemble, joined_logits
 from dfpipe.train.modelfile import save_model
 from dfpipe.train.models import FaceClassifier
 from dfpipe.train.openmodel import Model
+from dfpipe.train.provenance import trainings
 
 Stack = tuple[list[float], float]  # a weight for each member, and the bias
 
@@ -172,9 +173,9 @@ def _member(detector: Detector) -> dict[str, Any]:
 
 def _data_of(cards: Sequence[ModelCard]) -> dict[str, Any]:
     """What the members were trained on, all together."""
-    known = [card.data.get("trained_on") for card in cards]
+    known = [trainings(card.data) for card in cards]
     return {
         "datasets": sorted({dataset for card in cards for dataset in card.data.get("datasets", [])}),
         "members": [{key: value for key, value in card.data.items() if key != "trained_on"} for card in cards],
-        **({"trained_on": known} if None not in known else {}),
+        **({} if None in known else {"trained_on": [part for parts in known for part in parts or ()]}),
     }

@@ -48,7 +48,7 @@ def heatmaps(network: Network, images: Tensor) -> NDArray[np.float32]:
         UsageError: As for `check_heatmap`.
     """
     side = images.shape[-1]
-    maps = [_normalised(_cam(member, _at(images, size)), side) for member, size in _members(network, side)]
+    maps = [_normalised(_seen(member, _at(images, size)), side) for member, size in _members(network, side)]
     return np.asarray(torch.stack(maps).mean(0).cpu().numpy(), np.float32)
 
 
@@ -100,6 +100,12 @@ def _normalised(cam: Tensor, side: int) -> Tensor:
     grown = F.interpolate(cam[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
     peak = grown.amax((1, 2), keepdim=True)
     return torch.where(peak > 0, grown / peak, 0.0)
+
+
+def _seen(network: FaceClassifier, images: Tensor) -> Tensor:
+    """(B, h, w): as `_cam`; of a network that looks at mirror images too, the mean of both."""
+    cam = _cam(network, images)
+    return (cam + _cam(network, images.flip(-1)).flip(-1)) / 2 if network.mirror else cam
 
 
 def _cam(network: FaceClassifier, images: Tensor) -> Tensor:
@@ -186,13 +192,15 @@ def _hooked(modules: Any, hook: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _undisturbed(network: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients, and every layer's own mode again afterwards."""
+def _undisturbed(network: FaceClassifier) -> Iterator[None]:
+    """Eval mode without gradients, one look at each picture, and every layer's own mode again afterwards."""
     modes = [(module, module.training) for module in network.modules()]
+    mirror, network.mirror = network.mirror, False
     try:
         with torch.inference_mode(False), torch.no_grad():
             network.eval()
             yield
     finally:
+        network.mirror = mirror
         for module, mode in modes:
             module.training = mode

@@ -104,7 +104,8 @@ def _lines(facts: dict[str, Any], card: Any) -> list[str]:
 def _head(head: Any) -> str:
     dense = f"dense {head.hidden} with ReLU, " if head.hidden else ""
     dropout = f"dropout {head.dropout:g}, " if head.dropout else ""
-    return f"{dense}{dropout}" + ("one output (sigmoid)" if head.outputs == 1 else "two outputs (softmax)")
+    outputs = "one output (sigmoid)" if head.outputs == 1 else "two outputs (softmax)"
+    return f"{dense}{dropout}{outputs}" + (", mean of a crop and its mirror image" if head.mirror else "")
 
 
 def _crops(faces: Any) -> str:

@@ -137,12 +137,13 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """What stands between a backbone's features and the logit. Stored in every model file."""
+    """What makes a logit of a backbone's features. Stored in every model file."""
 
     hidden: int = 0  # width of a dense ReLU layer before the output; 0 = none
     dropout: float = 0.0  # before the output
     l2: float = 0.0  # factor of the dense layer's squared weights in the loss (a "kernel regularizer")
     outputs: int = 1  # 1 = one logit (sigmoid) | 2 = two classes (softmax); the logit is then their difference
+    mirror: bool = False  # score a crop and its mirror image and take the mean logit: twice the work, never in training
 
     def __post_init__(self) -> None:
         _require(self.hidden >= 0, "train.head.hidden must be 0 (no dense layer) or its width")

@@ -36,7 +36,7 @@ class FaceClassifier(nn.Module):
         image_size: Side of the input, px.
         mean: Per channel, in 0..1, RGB.
         std: Per channel, in 0..1, RGB.
-        head: What follows the backbone's features.
+        head: What makes a logit of the backbone's features.
     """
 
     mean: Tensor
@@ -52,7 +52,9 @@ class FaceClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = create_backbone(architecture, image_size)
-        self.head = Head(int(self.backbone.head_hidden_size), head or HeadConfig())
+        head = head or HeadConfig()
+        self.head = Head(int(self.backbone.head_hidden_size), head)
+        self.mirror = head.mirror
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1))
 
@@ -63,9 +65,13 @@ class FaceClassifier(nn.Module):
             images: (B, 3, S, S) float in 0..1, RGB.
 
         Returns:
-            (B,) float32 logits.
+            (B,) float32 logits; with `head.mirror` and in eval mode the mean of those of a crop and of its mirror image.
         """
-        logits: Tensor = self.head(self.backbone((images - self.mean) / self.std))
+        images = (images - self.mean) / self.std
+        logits: Tensor = self.head(self.backbone(images))
+        if self.mirror and not self.training:
+            mirrored: Tensor = self.head(self.backbone(images.flip(-1)))
+            logits = (logits + mirrored) / 2
         return logits
 
 

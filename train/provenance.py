@@ -34,15 +34,26 @@ def overlap(card_data: Mapping[str, Any], names: Mapping[str, Iterable[str]]) ->
     Returns:
         Those that were trained on, sorted; None if the model file does not say what it was trained on.
     """
-    known = card_data.get("trained_on")
-    if known is None:
+    parts = trainings(card_data)
+    if parts is None:
         return None
-    parts = [known] if isinstance(known, Mapping) else list(known)  # an ensemble holds one for each member
     found = set()
     for kind, these in names.items():
         seen = {digest for part in parts for digest in _unpacked(part.get(kind, ""))}
         found |= {name for name in these if _digest(name) in seen}
     return sorted(found)
+
+
+def trainings(card_data: Mapping[str, Any]) -> list[Mapping[str, str]] | None:
+    """What `trained_on` gave for each training behind a model: ensembles, and what was fine-tuned, have several.
+
+    Returns:
+        One or more; None if the model file does not say.
+    """
+    known = card_data.get("trained_on")
+    if known is None:
+        return None
+    return [known] if isinstance(known, Mapping) else list(known)
 
 
 def _digest(name: str) -> bytes:

@@ -10,7 +10,7 @@ from dfpipe.errors import ConfigError, DataError
 from dfpipe.preprocess.manifest import Manifest
 from dfpipe.train.models import FaceClassifier
 from dfpipe.train.openmodel import Model, open_model
-from dfpipe.train.provenance import overlap
+from dfpipe.train.provenance import overlap, trainings
 from dfpipe.train.rows import MIXED_SCALES, names_of
 
 log = logging.getLogger(__name__)
@@ -29,11 +29,14 @@ def start_of(config: TrainConfig) -> Model | None:
     card = model.card
     if card.ensemble is not None:
         raise ConfigError(f"train.start_from: {model.path} is an ensemble: name one of the files that it was made of")
-    if (card.architecture, card.head) != (config.model, config.head):
-        head = "" if card.head == config.head else " and the train.head of its config"
+    wanted = {
+        "train.model": (card.architecture, config.model),
+        "train.head.hidden": (card.head.hidden, config.head.hidden),
+        "train.head.outputs": (card.head.outputs, config.head.outputs),
+    }
+    if different := [f"{name}={there}" for name, (there, here) in wanted.items() if there != here]:
         raise ConfigError(
-            f"train.start_from: {model.path} holds a {card.architecture}, which is not the network to be trained: set "
-            f"train.model={card.architecture}{head}"
+            f"train.start_from: {model.path} holds another network than is to be trained: set {', '.join(different)}"
         )
     return model
 
@@ -65,11 +68,11 @@ def origin_of(start: Model) -> str:
 
 def trained_on_with(start: Model, own: Any) -> list[Any] | None:
     """What the new model will have been trained on, for `ModelCard.data["trained_on"]`; None if the old one does not say."""
-    earlier = start.card.data.get("trained_on")
+    earlier = trainings(start.card.data)
     if earlier is None:
         log.warning("%s does not say what it was trained on: later, leaks cannot be found by this model", start.path)
         return None
-    return [own, *(earlier if isinstance(earlier, list) else [earlier])]
+    return [own, *earlier]
 
 
 def unseen(start: Model, manifest: Manifest, rows: Sequence[int]) -> list[int]:

@@ -11,9 +11,10 @@ from dfpipe.infer.detector import Detector
 from dfpipe.infer.ensemble import check_members, fit_stack, join_scores, save_ensemble
 from dfpipe.infer.evaluate import Options, evaluate
 from dfpipe.infer.scores import SCHEMA, Scores, read_scores
-from dfpipe.train.card import ModelCard
+from dfpipe.train.card import ModelCard, read_card
 from dfpipe.train.modelfile import load_model, save_model
 from dfpipe.train.models import FaceClassifier
+from dfpipe.train.provenance import overlap, trained_on
 from dfpipe.types import FaceBox, FaceCrop
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -37,6 +38,14 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Detector]:
     folder = tmp_path_factory.mktemp("members")
     line = {"method": "platt", "scale": 0.5, "offset": 0.25}
     return {"a": small(folder / "a.safetensors", 48), "b": small(folder / "b.safetensors", 64, calibration=line)}
+
+
+def test_of_fine_tuned_members_every_training_is_known(pair: dict[str, Detector], tmp_path: Path) -> None:
+    seen = {"once": trained_on(["a: 1"]), "twice": [trained_on(["a: 2"]), trained_on(["a: 3"])]}
+    members = {n: small(tmp_path / f"{n}.safetensors", 48, data={"trained_on": told}) for n, told in seen.items()}
+    save_ensemble(tmp_path / "e.safetensors", members, "both", "mean-logit", ([1.0, 1.0], 0.0))
+    data = read_card(tmp_path / "e.safetensors").data
+    assert overlap(data, {"groups": ["a: 1", "a: 2", "a: 3", "a: 4"]}) == ["a: 1", "a: 2", "a: 3"]
 
 
 @pytest.fixture(scope="module")

@@ -94,6 +94,17 @@ def test_it_is_grad_cam(in_place: bool) -> None:
     np.testing.assert_allclose(heat, expected, atol=1e-5)
 
 
+def test_of_a_network_that_mirrors_the_mean_of_both_looks() -> None:
+    plain, mirroring = made("simple_cnn", 32), made("simple_cnn", 32)
+    mirroring.mirror = True
+    images = pictures(2, 32)
+    flipped = heatmaps(plain, images.flip(-1))[:, :, ::-1]
+    assert np.abs(heatmaps(mirroring, images) - heatmaps(mirroring, images.flip(-1))[:, :, ::-1]).max() < 1e-5
+    assert np.abs(heatmaps(mirroring, images) - heatmaps(plain, images)).max() > 0.05
+    assert np.abs(flipped - heatmaps(plain, images)).max() > 0.05
+    assert mirroring.mirror
+
+
 def test_a_layer_used_twice_counts_at_its_last_use() -> None:
     network = made("simple_cnn", 32)  # its pooling layer serves both blocks
     images = pictures(2, 32)

@@ -74,6 +74,12 @@ def test_heads_of_two_outputs_and_a_dense_layer(tmp_path: Path) -> None:
         np.testing.assert_allclose(scores(done.path, images), load_model(model).network(images).numpy(), atol=1e-4)
 
 
+def test_a_mirroring_head(tmp_path: Path) -> None:
+    done = export_onnx(saved(tmp_path, "simple_cnn", HeadConfig(mirror=True)), tmp_path / "out.onnx")
+    images = torch.rand(3, 3, 32, 32)
+    np.testing.assert_allclose(scores(done.path, images), scores(done.path, images.flip(-1)), atol=1e-4)
+
+
 def test_real_crops_are_checked(faces: Path, tmp_path: Path) -> None:
     done = export_onnx(saved(tmp_path, "simple_cnn"), tmp_path / "out.onnx", faces)
     assert done.checked_on == f"validation crops of {faces}"

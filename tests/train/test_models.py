@@ -44,6 +44,21 @@ def test_the_output_layer_computes_in_float32_under_autocast() -> None:
         assert model(torch.rand(2, 3, 64, 64)).dtype == torch.float32
 
 
+def test_a_mirroring_head_scores_a_crop_and_its_mirror_image_alike() -> None:
+    torch.manual_seed(0)
+    model = built("simple_cnn", head=HeadConfig(mirror=True)).eval()
+    torch.nn.init.normal_(model.head.output.weight)
+    crops = torch.rand(3, 3, 64, 64)
+    mean = model(crops)
+    torch.testing.assert_close(mean, model(crops.flip(-1)))
+    model.mirror = False
+    torch.testing.assert_close(mean, (model(crops) + model(crops.flip(-1))) / 2)
+    assert (model(crops) - model(crops.flip(-1))).abs().max() > 0.01
+    model.mirror = True
+    dropout_free = model(crops)
+    assert not torch.equal(model.train()(crops), dropout_free)  # training looks once: its augmentation mirrors
+
+
 def test_normalisation() -> None:
     assert built("tf_efficientnet_lite0").mean.flatten().tolist() == [0.5] * 3
     assert built("resnet18").mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
