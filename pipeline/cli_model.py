@@ -117,7 +117,7 @@ def _crops(faces: Any) -> str:
 def _calibration(calibration: dict[str, Any] | None) -> str:
     if calibration is None:
         return "conventions, not calibrated"
-    return "calibrated, " + ", ".join(f"{key} {_plain(value)}" for key, value in calibration.items())
+    return f"calibrated, {_metrics(calibration)}"
 
 
 def _metrics(figures: Any) -> str:
@@ -125,8 +125,8 @@ def _metrics(figures: Any) -> str:
     if isinstance(figures, list):
         measured = "; ".join(", ".join(one.get("datasets", [])) for one in figures)
         return f"measured on {measured}: see 'dfpipe model card'"
-    nested = {name: _metrics(value) for name, value in figures.items() if isinstance(value, dict)}
-    flat = {name: _plain(value) for name, value in figures.items() if name not in nested}
+    nested = {name.replace("_", " "): _metrics(value) for name, value in figures.items() if isinstance(value, dict)}
+    flat = {name: _plain(value) for name, value in figures.items() if not isinstance(value, dict)}
     told = [", ".join(f"{name.replace('_', ' ')} {value}" for name, value in flat.items())]
     return "; ".join(filter(None, [*told, *(f"{name}: {value}" for name, value in nested.items())]))
 
@@ -150,6 +150,8 @@ def _data(data: dict[str, Any]) -> dict[str, str]:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
     return "undefined" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
