@@ -15,15 +15,19 @@ import torch
 from dfpipe.errors import ModelFileError
 from dfpipe.train.card import ModelCard
 from dfpipe.train.modelfile import load_model, save_model
+from dfpipe.train.openmodel import Model
+from dfpipe.train.start import is_start_of
 
-ALIKE = ("architecture", "image_size", "mean", "std", "faces", "head", "ensemble")  # fields that must not differ
+ALIKE = ("architecture", "mean", "std", "faces", "ensemble")  # fields that must not differ
+ALIKE_IN_ONE_TRAINING = ("image_size", "head")  # fine-tuning may change these: those of the last file hold then
 
 
 def average(models: Sequence[Path], out: Path) -> ModelCard:
     """Writes the mean of some model files. Figures and calibration of the single ones do not hold for it and are dropped.
 
     Args:
-        models: At least two files of networks of one kind, trained on the same data from the same first weights.
+        models: At least two files of networks of one kind, trained on the same data from the same first weights. The first
+            may be what the others were fine-tuned from.
         out: The file to write.
 
     Raises:
@@ -34,8 +38,11 @@ def average(models: Sequence[Path], out: Path) -> ModelCard:
     if len(loaded) < 2:
         raise ModelFileError("a mean needs at least two model files: name more")
     for other in loaded[:-1]:
-        different = [name for name in ALIKE if getattr(other.card, name) != getattr(card, name)]
-        different += ["data"] if _trained_on(other.card) != _trained_on(card) else []
+        tuned = other is loaded[0] and is_start_of(other, card)
+        alike = ALIKE if tuned else ALIKE + ALIKE_IN_ONE_TRAINING
+        different = [name for name in alike if getattr(other.card, name) != getattr(card, name)]
+        different += ["data"] if not tuned and _trained_on(other.card) != _trained_on(card) else []
+        different += ["weights"] if _shapes(other) != _shapes(loaded[-1]) else []
         if different:
             raise ModelFileError(
                 f"{other.path} and {loaded[-1].path} differ in {', '.join(different)}: name model files of one training"
@@ -52,6 +59,10 @@ def average(models: Sequence[Path], out: Path) -> ModelCard:
     card = replace(card, threshold=fresh.threshold, band=fresh.band, calibration=None, metrics={}, data=told)
     save_model(out, loaded[-1].network, card)
     return card
+
+
+def _shapes(model: Model) -> dict[str, Any]:
+    return {name: tensor.shape for name, tensor in model.network.state_dict().items()}
 
 
 def _trained_on(card: ModelCard) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from dfpipe.config import FacesConfig, TrainConfig
 from dfpipe.errors import ConfigError, DataError
 from dfpipe.preprocess.manifest import Manifest
+from dfpipe.train.card import ModelCard
 from dfpipe.train.models import FaceClassifier
 from dfpipe.train.openmodel import Model, open_model
 from dfpipe.train.provenance import overlap, trainings
@@ -63,7 +64,16 @@ def origin_of(start: Model) -> str:
     datasets, first = ", ".join(data.get("datasets", [])), data.get("initial_weights")
     known = [f"trained on {datasets}"] if datasets else []
     known += [f"from {first}"] if first else []
-    return f"{start.card.name or start.path.stem} ({', '.join([f'sha256 {start.sha256[:12]}', *known])})"
+    return f"{start.card.name or start.path.stem} ({', '.join([_mark(start), *known])})"
+
+
+def is_start_of(start: Model, card: ModelCard) -> bool:
+    """Whether a model was fine-tuned from this file, by what its card says."""
+    return f"({_mark(start)}" in str(card.data.get("initial_weights", ""))
+
+
+def _mark(start: Model) -> str:
+    return f"sha256 {start.sha256[:12]}"
 
 
 def trained_on_with(start: Model, own: Any) -> list[Any] | None:

@@ -6,12 +6,13 @@ import torch
 from click.testing import CliRunner
 
 from dfpipe.cli import main
-from dfpipe.config import FacesConfig, TrainConfig
+from dfpipe.config import FacesConfig, HeadConfig, TrainConfig
 from dfpipe.errors import ModelFileError
 from dfpipe.train.averaging import average
 from dfpipe.train.card import ModelCard, read_card
 from dfpipe.train.modelfile import load_model, save_model
-from dfpipe.train.models import create_model
+from dfpipe.train.models import FaceClassifier, create_model
+from dfpipe.train.start import origin_of
 
 CARD = ModelCard(
     "run",
@@ -68,3 +69,23 @@ def test_files_that_do_not_belong_together(
 def test_one_file_has_no_mean(two: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="at least two"):
         average(two[:1], tmp_path / "mean.safetensors")
+
+
+def test_a_start_and_what_was_fine_tuned_from_it(two: list[Path], tmp_path: Path) -> None:
+    start, tuned = load_model(two[0]), load_model(two[1])
+    data = {"split_fingerprint": "g", "initial_weights": origin_of(start), "trained_on": [{}, {}]}
+    card = dataclasses.replace(CARD, image_size=96, head=HeadConfig(mirror=True), data=data)
+    save_model(two[1], tuned.network, card)
+    average(two, tmp_path / "mean.safetensors")
+    mean = load_model(tmp_path / "mean.safetensors")
+    assert (mean.card.image_size, mean.card.head.mirror, mean.card.data["trained_on"]) == (96, True, [{}, {}])
+    assert isinstance(mean.network, FaceClassifier)
+    assert mean.network.mirror
+    with pytest.raises(
+        ModelFileError, match="differ in image_size, head, data"
+    ):  # the start is named first, or not at all
+        average(two[::-1], tmp_path / "other.safetensors")
+    wider = create_model(TrainConfig("resnet18", "none", head=HeadConfig(hidden=8), image_size=96))[0]
+    save_model(two[1], wider, dataclasses.replace(card, head=HeadConfig(hidden=8)))
+    with pytest.raises(ModelFileError, match="differ in weights"):
+        average(two, tmp_path / "other.safetensors")

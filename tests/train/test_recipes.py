@@ -24,6 +24,7 @@ RESNET50, EFFICIENTNET_B0, XCEPTION = 25_557_032 - 2_049_000, 5_288_548 - 1_281_
 EXPECTED = {  # recipe -> parameters before the head, head, input in px, phases
     "default": (4_652_008 - 1_281_000, HeadConfig(), 192, 1),
     "default_model": (4_652_008 - 1_281_000, HeadConfig(), 160, 2),
+    "default_model_192": (4_652_008 - 1_281_000, HeadConfig(mirror=True), 192, 1),
     "demo": (4_652_008 - 1_281_000, HeadConfig(), 112, 1),
     "deepfake_detector_cnn": (31_509_377 - 129, HeadConfig(dropout=0.5), 256, 1),
     "simple_cnn": (896 + 18_496 + 64 * 30 * 30 * 128 + 128, HeadConfig(), 128, 1),
@@ -136,6 +137,6 @@ def test_a_recipe_says_where_it_comes_from(name: str) -> None:
     assert len(about(name)[0]) <= 125
     if name not in ("default", "demo"):
         assert "Where it comes from" in text
-    if name not in ("default", "demo", "mobilenet_v2", "default_model"):
+    if name not in ("default", "demo", "mobilenet_v2", "default_model", "default_model_192"):
         assert "Reported there" in text
         assert load_config(name).train != TrainConfig()
