@@ -29,11 +29,8 @@ from dfpipe.train.loop import train
 from dfpipe.train.modelfile import load_model
 from dfpipe.train.validate import loss_and_metrics, scored
 
-SKIPPED = (
-    "demo",
-    "default_model",
-    "default_model_192",
-)  # settings for made-up clips; the embedded model has a benchmark of its own
+# Settings for made-up clips, and those of the embedded model, which has a benchmark of its own.
+SKIPPED = ("demo", "default_model", "default_model_192")
 
 
 def main() -> None:

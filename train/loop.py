@@ -231,11 +231,12 @@ def _prepare(
     manifest = read_manifest(data)
     chosen = training_rows(manifest, rows)
     faces = faces_of(manifest, chosen["train"])
-    told = describe(manifest, chosen)
     if start := start_of(cfg):
         warn_of_framing(start, faces)
         chosen["validation"] = unseen(start, manifest, chosen["validation"])
-        told = {**describe(manifest, chosen), "trained_on": trained_on_with(start, told["trained_on"])}
+    told = describe(manifest, chosen)
+    if start:
+        told["trained_on"] = trained_on_with(start, told["trained_on"])
     torch.manual_seed(config.seed)
     network, first = _first_weights(cfg, start, loaded=not origin)
     origin = origin or first
